@@ -1,0 +1,2 @@
+//! kctl: Kubernetes in one executable.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Service proxy: Services and EndpointSlices as nftables rules.

@@ -1,0 +1,1 @@
+//! Typed Kubernetes objects behind non-generic decode and encode functions.

@@ -1,0 +1,1 @@
+//! What every daemon shares: flags, logging, health, metrics, TLS serving with reload, signals, drain.

@@ -1,0 +1,1 @@
+//! Certificate authorities, certificates, signing requests, service account tokens, kubeconfigs.
