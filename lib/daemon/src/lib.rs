@@ -1,1 +1,107 @@
-//! What every daemon shares: flags, logging, health, metrics, TLS serving with reload, signals, drain.
+//! What every daemon shares, written once: start-up, signals, logging, TLS serving with reload, health, metrics.
+//!
+//! A daemon's `main` parses its flags and calls [`run_main`]; everything that must behave alike in all of them is here.
+
+pub mod endpoints;
+pub mod health;
+pub mod http;
+pub mod logging;
+pub mod metrics;
+pub mod serving;
+pub mod shutdown;
+pub mod tls;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::process::ExitCode;
+
+pub use shutdown::Shutdown;
+
+/// Makes ring the process's TLS provider. Calling it again changes nothing.
+pub fn install_crypto() {
+    // The only error is "already installed", which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Flags that every daemon takes beside its own.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CommonArgs {
+    /// Number for the log level verbosity: 0 warnings, 2 information, 4 debug, 6 trace.
+    #[arg(short = 'v', long = "v", default_value_t = 2, global = true, value_name = "LEVEL")]
+    pub verbosity: u8,
+    /// Log format: text or json.
+    #[arg(long = "logging-format", default_value = "text", global = true, value_name = "FORMAT")]
+    pub logging_format: logging::Format,
+}
+
+/// Parses flags, sets up logging, cryptography and signals, and runs the daemon until it ends or is told to.
+///
+/// Exit codes: 0 after a requested shutdown, 1 after an error (printed once, with its chain), 2 for wrong flags.
+pub fn run_main<A, F, E>(
+    args: impl Iterator<Item = OsString>,
+    threads: Threads,
+    common: fn(&A) -> &CommonArgs,
+    run: fn(A, Shutdown) -> F,
+) -> ExitCode
+where
+    A: clap::Parser,
+    F: Future<Output = Result<(), E>>,
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let args = match A::try_parse_from(args) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    logging::init(common(&args));
+    install_crypto();
+    let mut builder = match threads {
+        Threads::One => tokio::runtime::Builder::new_current_thread(),
+        Threads::PerCore => tokio::runtime::Builder::new_multi_thread(),
+    };
+    // Idle threads end: file operations come in bursts, and a blocked thread's stack is memory.
+    builder.max_blocking_threads(64).thread_keep_alive(std::time::Duration::from_secs(2));
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "starting the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async move {
+        let shutdown = Shutdown::on_signals();
+        run(args, shutdown).await
+    });
+    // Blocking calls that are still under way (a name look-up, a read) must not hold up the end.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(error.into().as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How many threads a daemon's runtime has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threads {
+    /// For daemons that mostly wait: the least memory.
+    One,
+    /// For daemons that serve.
+    PerCore,
+}
+
+/// An error and its causes on one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}

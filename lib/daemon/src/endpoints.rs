@@ -1,0 +1,98 @@
+//! The small server beside a daemon: `/healthz`, `/livez`, `/readyz` for everyone, `/metrics` for those allowed.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use tokio::net::TcpListener;
+
+use crate::Shutdown;
+use crate::health::{Checks, Endpoint};
+use crate::http::{Limits, serve};
+use crate::tls::{PeerCertificates, ServerTls};
+
+/// Who may read `/metrics`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsAccess {
+    /// Whoever reaches the port: for ports on loopback.
+    Anyone,
+    /// Clients with a certificate of the cluster's authority in the group `system:masters` or `system:monitoring`.
+    Certificate,
+}
+
+/// Serves until shutdown.
+pub async fn run(listener: TcpListener, tls: Option<Arc<ServerTls>>, checks: Checks, access: MetricsAccess, shutdown: Shutdown) {
+    let limits = Limits { connections_max: 256, handshakes_max: 32, ..Limits::default() };
+    serve(listener, tls, limits, shutdown, move |request: Request<hyper::body::Incoming>| {
+        let answer = respond(&request, &checks, access);
+        async move { answer }
+    })
+    .await;
+}
+
+/// The answer to one request, from memory.
+pub fn respond<B>(request: &Request<B>, checks: &Checks, access: MetricsAccess) -> Response<Full<Bytes>> {
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "405: only GET\n".into());
+    }
+    let path = request.uri().path();
+    if let Some(endpoint) = Endpoint::of(path) {
+        let query = request.uri().query().unwrap_or_default();
+        let pairs = || query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let exclude: Vec<String> = pairs().filter(|(k, _)| *k == "exclude").map(|(_, v)| v.to_owned()).collect();
+        let report = checks.report(endpoint, pairs().any(|(k, _)| k == "verbose"), &exclude);
+        let status = if report.healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        return text(status, report.text);
+    }
+    match path {
+        "/metrics" if allowed(request, access) => text(StatusCode::OK, crate::metrics::render()),
+        "/metrics" => text(StatusCode::FORBIDDEN, "403: a client certificate of the cluster is needed\n".into()),
+        _ => text(StatusCode::NOT_FOUND, "404 page not found\n".into()),
+    }
+}
+
+fn allowed<B>(request: &Request<B>, access: MetricsAccess) -> bool {
+    let certificate = || request.extensions().get::<PeerCertificates>()?.0.as_ref()?.first().cloned();
+    match access {
+        MetricsAccess::Anyone => true,
+        MetricsAccess::Certificate => certificate().is_some_and(|der| {
+            x509_parser::parse_x509_certificate(&der).is_ok_and(|(_, c)| {
+                let groups: Vec<&str> = c.subject().iter_organization().filter_map(|o| o.as_str().ok()).collect();
+                groups.contains(&"system:masters") || groups.contains(&"system:monitoring")
+            })
+        }),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(method: Method, uri: &str, access: MetricsAccess) -> u16 {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        respond(&request, &Checks::new(), access).status().as_u16()
+    }
+
+    #[test]
+    fn paths_and_access() {
+        for (method, uri, access, want) in [
+            (Method::GET, "/healthz", MetricsAccess::Certificate, 200),
+            (Method::GET, "/readyz?verbose", MetricsAccess::Certificate, 200),
+            (Method::POST, "/healthz", MetricsAccess::Anyone, 405),
+            (Method::GET, "/metrics", MetricsAccess::Anyone, 200),
+            (Method::GET, "/metrics", MetricsAccess::Certificate, 403),
+            (Method::GET, "/debug/pprof", MetricsAccess::Anyone, 404),
+        ] {
+            assert_eq!(status(method.clone(), uri, access), want, "{method} {uri}");
+        }
+    }
+}
