@@ -1,2 +1,23 @@
-//! kctl: Kubernetes in one executable.
-fn main() {}
+//! The developer's one list of commands: `cargo xtask COMMAND`.
+
+mod gen_schema;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The developer's one list of commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    GenSchema(gen_schema::Args),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::GenSchema(args) => gen_schema::run(args),
+    }
+}
