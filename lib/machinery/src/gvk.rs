@@ -91,3 +91,103 @@ impl Gvr {
         GroupVersion::new(&self.group, &self.version)
     }
 }
+
+/// A resource whatever its version; prints as `deployments.apps`, and `pods` in the core group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupResource {
+    pub group: String,
+    pub resource: String,
+}
+
+/// A kind whatever its version; prints as `Deployment.apps`, and `Pod` in the core group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupKind {
+    pub group: String,
+    pub kind: String,
+}
+
+impl GroupResource {
+    pub fn new(group: impl Into<String>, resource: impl Into<String>) -> Self {
+        Self { group: group.into(), resource: resource.into() }
+    }
+}
+
+impl GroupKind {
+    pub fn new(group: impl Into<String>, kind: impl Into<String>) -> Self {
+        Self { group: group.into(), kind: kind.into() }
+    }
+}
+
+fn fmt_dotted(f: &mut fmt::Formatter<'_>, name: &str, group: &str) -> fmt::Result {
+    if group.is_empty() { f.write_str(name) } else { write!(f, "{name}.{group}") }
+}
+
+impl fmt::Display for GroupResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_dotted(f, &self.resource, &self.group)
+    }
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt_dotted(f, &self.kind, &self.group)
+    }
+}
+
+fn split_dotted(s: &str) -> (&str, &str) {
+    s.split_once('.').unwrap_or((s, ""))
+}
+
+/// `deployments.apps`, or `pods`.
+impl From<&str> for GroupResource {
+    fn from(s: &str) -> Self {
+        let (resource, group) = split_dotted(s);
+        Self::new(group, resource)
+    }
+}
+
+/// `Deployment.apps`, or `Pod`.
+impl From<&str> for GroupKind {
+    fn from(s: &str) -> Self {
+        let (kind, group) = split_dotted(s);
+        Self::new(group, kind)
+    }
+}
+
+/// (group, resource)
+impl From<(&str, &str)> for GroupResource {
+    fn from((group, resource): (&str, &str)) -> Self {
+        Self::new(group, resource)
+    }
+}
+
+/// (group, kind)
+impl From<(&str, &str)> for GroupKind {
+    fn from((group, kind): (&str, &str)) -> Self {
+        Self::new(group, kind)
+    }
+}
+
+impl From<&Gvr> for GroupResource {
+    fn from(gvr: &Gvr) -> Self {
+        Self::new(&gvr.group, &gvr.resource)
+    }
+}
+
+impl From<&GroupResource> for GroupResource {
+    fn from(gr: &GroupResource) -> Self {
+        gr.clone()
+    }
+}
+
+impl From<&Gvk> for GroupKind {
+    fn from(gvk: &Gvk) -> Self {
+        Self::new(&gvk.group, &gvk.kind)
+    }
+}
+
+impl From<&GroupKind> for GroupKind {
+    fn from(gk: &GroupKind) -> Self {
+        gk.clone()
+    }
+}

@@ -1,3 +1,15 @@
 //! Pure API machinery: names, errors, selectors, quantities, patches, server-side apply, JSONPath, YAML.
+//!
+//! Nothing here does I/O, reads a clock or awaits: every function is data in, data out, over `serde_json::Value` and the
+//! schema's types. Messages are worded as upstream's, since clients and tests compare them.
 
+pub mod field;
+pub mod gotext;
 pub mod gvk;
+pub mod json;
+pub mod meta;
+pub mod names;
+pub mod selector;
+pub mod status;
+pub mod time;
+pub mod yaml;

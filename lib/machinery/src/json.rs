@@ -1,0 +1,181 @@
+//! Reads JSON strictly: repeated keys are reported with their path, errors carry line and column, depth is bounded.
+
+use std::cell::RefCell;
+use std::fmt::{self, Write as _};
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// The input is not JSON, or is nested deeper than serde_json's limit (128 levels).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message} at line {line} column {column}")]
+pub struct JsonError {
+    pub message: String,
+    pub line: usize,
+    pub column: usize,
+}
+
+impl From<serde_json::Error> for JsonError {
+    fn from(e: serde_json::Error) -> Self {
+        let full = e.to_string();
+        let tail = format!(" at line {} column {}", e.line(), e.column());
+        let message = full.strip_suffix(&tail).unwrap_or(&full).to_owned();
+        Self { message, line: e.line(), column: e.column() }
+    }
+}
+
+/// How many repeated keys are reported; the rest are only counted as one line by the caller's limit.
+const DUPLICATES_MAX: usize = 100;
+
+/// Parses one document. The second part lists the paths of repeated keys (`spec.containers[0].name`); the last value
+/// wins, as in upstream.
+pub fn parse_strict(input: &[u8]) -> Result<(Value, Vec<String>), JsonError> {
+    let state = RefCell::new(State::default());
+    let mut deserializer = serde_json::Deserializer::from_slice(input);
+    let value = Seed(&state).deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok((value, state.into_inner().duplicates))
+}
+
+#[derive(Default)]
+struct State {
+    path: Vec<Step>,
+    duplicates: Vec<String>,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl State {
+    fn report(&mut self, key: &str) {
+        if self.duplicates.len() >= DUPLICATES_MAX {
+            return;
+        }
+        let mut text = String::new();
+        for step in &self.path {
+            match step {
+                Step::Key(k) if text.is_empty() => text.push_str(k),
+                Step::Key(k) => {
+                    text.push('.');
+                    text.push_str(k);
+                }
+                Step::Index(i) => {
+                    // Writing to a String cannot fail.
+                    let _ = write!(text, "[{i}]");
+                }
+            }
+        }
+        if !text.is_empty() {
+            text.push('.');
+        }
+        text.push_str(key);
+        if !self.duplicates.contains(&text) {
+            self.duplicates.push(text);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seed<'s>(&'s RefCell<State>);
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(v.into())
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        loop {
+            self.0.borrow_mut().path.push(Step::Index(out.len()));
+            let next = access.next_element_seed(self)?;
+            self.0.borrow_mut().path.pop();
+            match next {
+                Some(v) => out.push(v),
+                None => return Ok(Value::Array(out)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            if out.contains_key(&key) {
+                self.0.borrow_mut().report(&key);
+            }
+            self.0.borrow_mut().path.push(Step::Key(key));
+            let value = access.next_value_seed(self)?;
+            // The step pushed above is on top: nested values pop what they push.
+            if let Some(Step::Key(key)) = self.0.borrow_mut().path.pop() {
+                out.insert(key, value);
+            }
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_and_reports_repeated_keys() {
+        let input = br#"{"a":{"b":1,"b":2,"c":[{"d":null,"d":true}]},"a2":-1,"f":1.5,"s":"x\ny","a2":3}"#;
+        let (value, repeated) = parse_strict(input).unwrap();
+        assert_eq!(value, json!({"a": {"b": 2, "c": [{"d": true}]}, "a2": 3, "f": 1.5, "s": "x\ny"}));
+        assert_eq!(repeated, ["a.b", "a.c[0].d", "a2"]);
+    }
+
+    #[test]
+    fn errors_say_where() {
+        let e = parse_strict(b"{\n  \"a\": nope}").unwrap_err();
+        assert_eq!((e.line, e.column), (2, 9));
+        assert_eq!(e.to_string(), "expected ident at line 2 column 9");
+        for bad in ["", "{", "[1,]", "{\"a\":1}x", "\"\\ud800\"", "01", "\u{feff}{}"] {
+            assert!(parse_strict(bad.as_bytes()).is_err(), "{bad}");
+        }
+        let deep = "[".repeat(100_000);
+        assert!(parse_strict(deep.as_bytes()).unwrap_err().message.contains("recursion limit"));
+    }
+}
