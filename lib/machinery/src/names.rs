@@ -12,12 +12,13 @@ const VALUE_FMT: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
 const LABEL_MSG: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
 const SUBDOMAIN_MSG: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
 const DNS1035_MSG: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
-const QUALIFIED_MSG: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
+const QUALIFIED_MSG: &str =
+    "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const WILDCARD_MSG: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
-const C_IDENTIFIER_MSG: &str = "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'";
-const ENV_MSG: &str =
-    "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const C_IDENTIFIER_MSG: &str =
+    "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'";
+const ENV_MSG: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
 const CONFIG_KEY_MSG: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'";
 const HEADER_MSG: &str = "a valid HTTP header must consist of alphanumeric characters or '-'";
 const PERCENT_MSG: &str = "a valid percent string must be a numeric string followed by an ending '%'";
@@ -64,9 +65,7 @@ fn framed(s: &str, first: fn(u8) -> bool, edge: fn(u8) -> bool, inner: &[u8]) ->
     match s.as_bytes() {
         [] => false,
         [only] => first(*only),
-        [head, middle @ .., tail] => {
-            first(*head) && edge(*tail) && middle.iter().all(|b| edge(*b) || inner.contains(b))
-        }
+        [head, middle @ .., tail] => first(*head) && edge(*tail) && middle.iter().all(|b| edge(*b) || inner.contains(b)),
     }
 }
 
@@ -219,9 +218,7 @@ pub fn user_id(id: i64) -> Vec<String> {
 pub fn c_identifier(value: &str) -> Vec<String> {
     let head = |b: u8| b.is_ascii_alphabetic() || b == b'_';
     let ok = value.bytes().next().is_some_and(head) && value.bytes().all(|b| head(b) || b.is_ascii_digit());
-    one_unless(ok, || {
-        regex_message(C_IDENTIFIER_MSG, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"])
-    })
+    one_unless(ok, || regex_message(C_IDENTIFIER_MSG, "[A-Za-z_][A-Za-z0-9_]*", &["my_name", "MY_NAME", "MyName"]))
 }
 
 /// An environment variable's name (printable ASCII without `=`, as since v1.34).
@@ -354,19 +351,20 @@ mod tests {
         assert_eq!(dns1123_label("a.b"), ["must not contain dots"]);
         assert_eq!(
             dns1123_label("A"),
-            [
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+            ["a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
                  and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-            ]
+                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"]
         );
-        assert_eq!(qualified_name(""), [
-            "name part must be non-empty".to_owned(),
-            "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
+        assert_eq!(
+            qualified_name(""),
+            [
+                "name part must be non-empty".to_owned(),
+                "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
              alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
              '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-                .to_owned(),
-        ]);
+                    .to_owned(),
+            ]
+        );
         assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
         assert_eq!(port_number(0), ["must be between 1 and 65535, inclusive"]);
     }

@@ -82,9 +82,7 @@ impl Requirement {
         }
         let path = Path::new("values");
         let wrong = match operator {
-            Operator::In | Operator::NotIn if values.is_empty() => {
-                Some("for 'in', 'notin' operators, values set can't be empty")
-            }
+            Operator::In | Operator::NotIn if values.is_empty() => Some("for 'in', 'notin' operators, values set can't be empty"),
             Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => {
                 Some("exact-match compatibility requires one single value")
             }
@@ -254,9 +252,7 @@ impl LabelSelector {
                     }
                 };
                 let values = match e.get("values") {
-                    Some(Value::Array(values)) => {
-                        values.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-                    }
+                    Some(Value::Array(values)) => values.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
                     _ => Vec::new(),
                 };
                 requirements.push(Requirement::new(text("key"), operator, values)?);
@@ -676,10 +672,7 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
                 None => return Err(invalid("\\".to_owned())),
             },
             ',' | '=' => {
-                return Err(SelectorError(format!(
-                    "invalid field selector: unescaped character in value: {}",
-                    c as u32
-                )));
+                return Err(SelectorError(format!("invalid field selector: unescaped character in value: {}", c as u32)));
             }
             c => out.push(c),
         }
@@ -694,10 +687,7 @@ mod tests {
     use super::*;
 
     fn labels(text: &str) -> BTreeMap<String, String> {
-        text.split(',')
-            .filter_map(|p| p.split_once('='))
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect()
+        text.split(',').filter_map(|p| p.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     #[test]
@@ -818,10 +808,7 @@ mod tests {
         assert_eq!(s.to_string(), "metadata.name=a\\,b,x!=y");
         assert_eq!(s.requires_exact_match("metadata.name"), Some("a,b"));
         assert_eq!(s.requires_exact_match("x"), None);
-        assert_eq!(
-            FieldSelector::parse("a").unwrap_err().to_string(),
-            "invalid selector: 'a'; can't understand 'a'"
-        );
+        assert_eq!(FieldSelector::parse("a").unwrap_err().to_string(), "invalid selector: 'a'; can't understand 'a'");
         assert!(FieldSelector::parse("a=b=c").is_err());
         assert!(FieldSelector::parse("a=\\x").is_err());
     }

@@ -261,8 +261,7 @@ impl Status {
 
     pub fn already_exists(resource: impl Into<GroupResource>, name: &str) -> Self {
         let resource = resource.into();
-        Self::failure(409, Reason::AlreadyExists, format!("{resource} {} already exists", quote(name)))
-            .about(resource, name)
+        Self::failure(409, Reason::AlreadyExists, format!("{resource} {} already exists", quote(name))).about(resource, name)
     }
 
     pub fn generate_name_conflict(resource: impl Into<GroupResource>, name: &str, retry_after_seconds: u32) -> Self {
@@ -271,9 +270,7 @@ impl Status {
             "{resource} {} already exists, the server was not able to generate a unique name for the object",
             quote(name)
         );
-        Self::failure(409, Reason::AlreadyExists, message)
-            .about(resource, name)
-            .with_retry_after(retry_after_seconds)
+        Self::failure(409, Reason::AlreadyExists, message).about(resource, name).with_retry_after(retry_after_seconds)
     }
 
     pub fn conflict(resource: impl Into<GroupResource>, name: &str, why: impl fmt::Display) -> Self {
@@ -309,13 +306,8 @@ impl Status {
             .map(|e| Cause { reason: e.kind.cause().to_owned(), message: e.body(), field: e.path.clone() })
             .collect();
         let mut s = Self::failure(422, Reason::Invalid, message);
-        s.details = Some(Box::new(Details {
-            name: name.to_owned(),
-            group: kind.group,
-            kind: kind.kind,
-            causes,
-            ..Details::default()
-        }));
+        s.details =
+            Some(Box::new(Details { name: name.to_owned(), group: kind.group, kind: kind.kind, causes, ..Details::default() }));
         s
     }
 
@@ -357,11 +349,8 @@ impl Status {
 
     /// 405 for an HTTP method that a served path does not have.
     pub fn method_not_served() -> Self {
-        let mut s = Self::failure(
-            405,
-            Reason::MethodNotAllowed,
-            "the server does not allow this method on the requested resource",
-        );
+        let mut s =
+            Self::failure(405, Reason::MethodNotAllowed, "the server does not allow this method on the requested resource");
         s.details = Some(Box::default());
         s
     }
@@ -376,10 +365,8 @@ impl Status {
     }
 
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
-        let message = format!(
-            "the body of the request was in an unknown format - accepted media types include: {}",
-            accepted.join(", ")
-        );
+        let message =
+            format!("the body of the request was in an unknown format - accepted media types include: {}", accepted.join(", "));
         Self::failure(415, Reason::UnsupportedMediaType, message)
     }
 
@@ -405,18 +392,11 @@ impl Status {
         s
     }
 
-    pub fn server_timeout(
-        resource: impl Into<GroupResource>,
-        operation: &str,
-        retry_after_seconds: u32,
-    ) -> Self {
+    pub fn server_timeout(resource: impl Into<GroupResource>, operation: &str, retry_after_seconds: u32) -> Self {
         let resource = resource.into();
-        let message = format!(
-            "The {operation} operation against {resource} could not be completed at this time, please try again."
-        );
-        Self::failure(500, Reason::ServerTimeout, message)
-            .about(resource, operation)
-            .with_retry_after(retry_after_seconds)
+        let message =
+            format!("The {operation} operation against {resource} could not be completed at this time, please try again.");
+        Self::failure(500, Reason::ServerTimeout, message).about(resource, operation).with_retry_after(retry_after_seconds)
     }
 
     /// The Status of a deletion that finished.
@@ -458,17 +438,10 @@ mod tests {
         check(Status::forbidden("", "", "no"), 403, "forbidden: no");
         check(Status::internal("x"), 500, "Internal error occurred: x");
         check(Status::timeout("x", 1), 504, "Timeout: x");
-        check(
-            Status::method_not_allowed("pods", "create"),
-            405,
-            "create is not supported on resources of kind \"pods\"",
-        );
+        check(Status::method_not_allowed("pods", "create"), 405, "create is not supported on resources of kind \"pods\"");
         let one = vec![FieldError::required(&Path::new("spec"), "")];
         check(Status::invalid("Pod", "a", one), 422, "Pod \"a\" is invalid: spec: Required value");
-        let two = vec![
-            FieldError::required(&Path::new("a"), ""),
-            FieldError::required(&Path::new("b"), ""),
-        ];
+        let two = vec![FieldError::required(&Path::new("a"), ""), FieldError::required(&Path::new("b"), "")];
         check(
             Status::invalid("Deployment.apps", "a", two),
             422,
@@ -491,8 +464,7 @@ mod tests {
         let back: Status = serde_json::from_value(s.to_value()).unwrap();
         assert_eq!(back, s);
         let foreign: Status =
-            serde_json::from_str(r#"{"kind":"Status","metadata":null,"reason":"New","details":{"causes":null}}"#)
-                .unwrap();
+            serde_json::from_str(r#"{"kind":"Status","metadata":null,"reason":"New","details":{"causes":null}}"#).unwrap();
         assert_eq!(foreign.reason, Reason::Other("New".into()));
     }
 }
