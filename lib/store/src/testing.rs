@@ -1,0 +1,97 @@
+//! What tests of the store and of its users share: a real etcd for the length of a test, and seeded randomness.
+
+use std::{
+    io,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// SplitMix64: the same numbers for the same seed, everywhere.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to `bound - 1`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next_u64() % bound
+    }
+}
+
+/// An etcd of its own on a free loopback port, with its data in a temporary directory. Both go when it is dropped.
+#[derive(Debug)]
+pub struct EtcdProcess {
+    child: Child,
+    directory: PathBuf,
+    client: u16,
+    peer: u16,
+}
+
+impl EtcdProcess {
+    /// # Errors
+    /// When there is no `etcd` in the path, or no free port.
+    pub fn start() -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("kctl-etcd-{}-{number}", std::process::id()));
+        let (client, peer) = (free_port()?, free_port()?);
+        let child = spawn(&directory, client, peer)?;
+        Ok(Self { child, directory, client, peer })
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.client)
+    }
+
+    /// `kill -9`: no goodbye to clients, nothing flushed.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.child.kill()?;
+        self.child.wait().map(drop)
+    }
+
+    /// Starts again on the same data and port.
+    pub fn restart(&mut self) -> io::Result<()> {
+        self.child = spawn(&self.directory, self.client, self.peer)?;
+        Ok(())
+    }
+}
+
+impl Drop for EtcdProcess {
+    fn drop(&mut self) {
+        // Nothing can be done about a failure, and the test has its result.
+        let _ = self.kill();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+fn spawn(directory: &Path, client: u16, peer: u16) -> io::Result<Child> {
+    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+    Command::new("etcd")
+        .arg("--data-dir")
+        .arg(directory)
+        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+        .args(["--initial-cluster", &format!("default={peer}")])
+        .args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "error"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
