@@ -149,6 +149,8 @@ type TypeDefs = BTreeMap<String, TypeDef>;
 fn read_types(dir: &Path) -> Result<TypeDefs> {
     let mut files = Vec::new();
     rust_files(dir, &mut files)?;
+    // The crate's one generic list type: lists are made from the resources.
+    files.retain(|path| !path.ends_with("list.rs"));
     let mut types = TypeDefs::new();
     for path in files {
         let source = fs::read_to_string(&path)?;
@@ -156,7 +158,7 @@ fn read_types(dir: &Path) -> Result<TypeDefs> {
             continue;
         };
         let file = syn::parse_file(&source).with_context(|| format!("parsing {}", path.display()))?;
-        let item = read_type(&source, &file).with_context(|| format!("reading {}", path.display()))?;
+        let item = read_type(name.trim(), &source, &file).with_context(|| format!("reading {}", path.display()))?;
         if let Some(item) = item {
             types.insert(name.trim().to_owned(), item);
         }
@@ -167,13 +169,14 @@ fn read_types(dir: &Path) -> Result<TypeDefs> {
     Ok(types)
 }
 
+/// Types that `type_code` has a letter for, and one that is not an object at all.
+const FREE_FORM: &[&str] = &["FieldsV1", "JSON", "MicroTime", "Patch", "Quantity", "RawExtension", "Time"];
+
 /// The type of one file; none for the special types the table encodes as scalars or free-form values.
-fn read_type(source: &str, file: &syn::File) -> Result<Option<TypeDef>> {
-    let Some(fields) = file.items.iter().find_map(|item| match item {
-        Item::Struct(item) => match &item.fields {
-            syn::Fields::Named(fields) => Some(fields),
-            syn::Fields::Unit | syn::Fields::Unnamed(_) => None,
-        },
+fn read_type(name: &str, source: &str, file: &syn::File) -> Result<Option<TypeDef>> {
+    let leaf = name.rsplit('.').next().unwrap_or(name);
+    let Some(item) = file.items.iter().find_map(|item| match item {
+        Item::Struct(item) if item.ident == leaf && !FREE_FORM.contains(&leaf) => Some(item),
         _ => None,
     }) else {
         return Ok(None);
@@ -193,8 +196,9 @@ fn read_type(source: &str, file: &syn::File) -> Result<Option<TypeDef>> {
             });
         }
     }
-    for field in &fields.named {
-        let ident = field.ident.as_ref().context("fields are named")?.to_string();
+    // A newtype stands for an object without declared fields.
+    for (field, ident) in item.fields.iter().filter_map(|field| Some((field, field.ident.as_ref()?))) {
+        let ident = ident.to_string();
         let ident = ident.strip_prefix("r#").unwrap_or(&ident);
         let Some(name) = json_names.get(ident) else { bail!("field {ident} has no JSON name") };
         // Two rules where the crate calls a field required for the convenience of its users.
@@ -505,7 +509,9 @@ fn read_message(item: &syn::ItemStruct, module: &[String]) -> Result<Message> {
         if !fact.keys.is_empty() && fact.atomic {
             fact.keys.clear();
         }
-        fields.push(MessageField { name: normalised(&ident.to_string()), tag, embeds, fact });
+        let ident = ident.to_string();
+        let ident = ident.strip_prefix("r#").unwrap_or(&ident);
+        fields.push(MessageField { name: normalised(ident), tag, embeds, fact });
     }
     Ok(Message { fields, atomic: doc_lines(&item.attrs).iter().any(|line| line == "+structType=atomic") })
 }

@@ -72,16 +72,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    pub const ALL: [Verb; 8] = [
-        Verb::Create,
-        Verb::Delete,
-        Verb::DeleteCollection,
-        Verb::Get,
-        Verb::List,
-        Verb::Patch,
-        Verb::Update,
-        Verb::Watch,
-    ];
+    pub const ALL: [Verb; 8] =
+        [Verb::Create, Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
 
     pub fn as_str(self) -> &'static str {
         match self {

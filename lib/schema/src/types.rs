@@ -195,12 +195,9 @@ impl<'a> TypeRef<'a> {
     pub fn shape(self) -> Shape<'a> {
         let types = self.types;
         match self.node() {
-            Node::Object(object) => Shape::Object(ObjectShape {
-                types,
-                object,
-                atomic: object.atomic,
-                preserve_unknown: object.preserve_unknown,
-            }),
+            Node::Object(object) => {
+                Shape::Object(ObjectShape { types, object, atomic: object.atomic, preserve_unknown: object.preserve_unknown })
+            }
             Node::Map { value, atomic } => Shape::Map { value: types.at(*value), atomic: *atomic },
             Node::List { item, kind } => Shape::List {
                 item: types.at(*item),
