@@ -20,6 +20,6 @@ mod watch;
 pub use config::{Config, ConfigError};
 pub use error::Error;
 pub use informer::{Cached, Change, Informer, InformerConfig, ObjectKey};
-pub use request::{Client, DeleteParams, List, ListParams, Patch, PatchParams, Precondition, Propagation, Scope};
+pub use request::{Client, DeleteParams, List, ListParams, Patch, PatchParams, Precondition, Propagation, Scope, object_path};
 pub use transport::{Body, InProcess, Transport, TransportError};
 pub use watch::{WatchEvent, WatchParams, WatchStream};
