@@ -8,6 +8,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use crate::etcd::EtcdTls;
+
 /// SplitMix64: the same numbers for the same seed, everywhere.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -36,24 +38,34 @@ impl Random {
 pub struct EtcdProcess {
     child: Child,
     directory: PathBuf,
-    client: u16,
+    endpoint: String,
     peer: u16,
+    tls: Option<EtcdTls>,
 }
 
 impl EtcdProcess {
     /// # Errors
     /// When there is no `etcd` in the path, or no free port.
     pub fn start() -> io::Result<Self> {
+        Self::start_with(None)
+    }
+
+    /// With TLS when there are files for it: clients must then have a certificate of the same authority.
+    ///
+    /// # Errors
+    /// As [`EtcdProcess::start`].
+    pub fn start_with(tls: Option<EtcdTls>) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("kctl-etcd-{}-{number}", std::process::id()));
         let (client, peer) = (free_port()?, free_port()?);
-        let child = spawn(&directory, client, peer)?;
-        Ok(Self { child, directory, client, peer })
+        let endpoint = format!("{}://127.0.0.1:{client}", if tls.is_some() { "https" } else { "http" });
+        let child = spawn(&directory, &endpoint, peer, tls.as_ref())?;
+        Ok(Self { child, directory, endpoint, peer, tls })
     }
 
     pub fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.client)
+        self.endpoint.clone()
     }
 
     /// `kill -9`: no goodbye to clients, nothing flushed.
@@ -64,7 +76,7 @@ impl EtcdProcess {
 
     /// Starts again on the same data and port.
     pub fn restart(&mut self) -> io::Result<()> {
-        self.child = spawn(&self.directory, self.client, self.peer)?;
+        self.child = spawn(&self.directory, &self.endpoint, self.peer, self.tls.as_ref())?;
         Ok(())
     }
 }
@@ -81,17 +93,19 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-fn spawn(directory: &Path, client: u16, peer: u16) -> io::Result<Child> {
-    let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-    Command::new("etcd")
+fn spawn(directory: &Path, endpoint: &str, peer: u16, tls: Option<&EtcdTls>) -> io::Result<Child> {
+    let peer = format!("http://127.0.0.1:{peer}");
+    let mut command = Command::new("etcd");
+    command
         .arg("--data-dir")
         .arg(directory)
-        .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
+        .args(["--listen-client-urls", endpoint, "--advertise-client-urls", endpoint])
         .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
         .args(["--initial-cluster", &format!("default={peer}")])
-        .args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "error"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
+        .args(["--unsafe-no-fsync", "--logger", "zap", "--log-level", "error"]);
+    if let Some(tls) = tls {
+        command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.ca);
+        command.arg("--cert-file").arg(&tls.certificate).arg("--key-file").arg(&tls.key);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::StreamExt;
 use store::{
-    Etcd, EtcdConfig, Event, EventKind, ListOptions, Memory, Storage, StoreError, Stored, WatchItem, WatchStream,
+    Etcd, EtcdConfig, EtcdTls, Event, EventKind, ListOptions, Memory, Storage, StoreError, Stored, WatchItem, WatchStream,
     testing::{EtcdProcess, Random},
 };
 
@@ -274,6 +274,44 @@ fn etcd_killed_and_restarted() {
         let events = take(&mut storage.watch("/k/", start), acknowledged.len()).await;
         assert_eq!(events, seen);
     });
+}
+
+/// etcd as it runs in a cluster: nobody talks to it without a certificate.
+#[test]
+fn etcd_over_tls() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+    let directory = std::env::temp_dir().join(format!("kctl-store-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let params = |names: &[&str], name: &str| {
+        let mut params = CertificateParams::new(names.iter().map(|name| name.to_string()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params
+    };
+    let mut ca = params(&[], "etcd-ca");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = params(&["127.0.0.1"], "etcd").signed_by(&key, &ca).unwrap();
+    let file = |name: &str, pem: String| {
+        let file = directory.join(name);
+        std::fs::write(&file, pem).unwrap();
+        file
+    };
+    let tls = EtcdTls {
+        ca: file("ca.crt", ca.pem()),
+        certificate: file("etcd.crt", certificate.pem()),
+        key: file("etcd.key", key.serialize_pem()),
+    };
+    let etcd = EtcdProcess::start_with(Some(tls.clone())).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let storage = Etcd::new(EtcdConfig { endpoints: vec![etcd.endpoint()], tls: Some(tls) }).await.unwrap();
+        while storage.current_revision().await.is_err() {}
+        let revision = storage.create("/t", value("x"), None).await.unwrap();
+        assert_eq!(take(&mut storage.watch("/", revision - 1), 1).await[0].revision, revision);
+        let stranger = Etcd::new(EtcdConfig { endpoints: vec![etcd.endpoint()], tls: None }).await.unwrap();
+        assert!(matches!(stranger.create("/s", value("x"), None).await, Err(StoreError::Unavailable(_))));
+    });
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 /// Time stands still in simulations: expiry follows the runtime's clock.
