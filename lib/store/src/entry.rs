@@ -52,6 +52,11 @@ impl Pairs {
         self.0[at..].iter().take_while(move |(n, _)| &**n == name).map(|(_, value)| &**value)
     }
 
+    /// Sorted by name: what `machinery::selector` matches against.
+    pub fn as_slice(&self) -> &[(Arc<str>, Box<str>)] {
+        &self.0
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
