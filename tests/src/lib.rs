@@ -1,1 +1,3 @@
 //! Integration and end-to-end tests.
+
+pub mod images;

@@ -21,6 +21,8 @@ pub struct Config {
     pub env: Vec<String>,
     pub user: String,
     pub working_dir: String,
+    /// `SIGQUIT` and the like; empty for SIGTERM.
+    pub stop_signal: String,
 }
 
 /// An image under a name, such as `docker.io/library/nginx:1.22`.
@@ -79,7 +81,7 @@ impl Image {
 
     fn config_value(&self) -> Value {
         let diff_ids: Vec<&str> = self.layers.iter().map(|l| l.digest.as_str()).collect();
-        json!({
+        let mut value = json!({
             "architecture": architecture(),
             "os": "linux",
             "config": {
@@ -90,7 +92,11 @@ impl Image {
                 "WorkingDir": self.config.working_dir,
             },
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
-        })
+        });
+        if !self.config.stop_signal.is_empty() {
+            value["config"]["StopSignal"] = self.config.stop_signal.as_str().into();
+        }
+        value
     }
 
     fn manifest_value(&self, config: &[u8]) -> Value {
