@@ -9,6 +9,8 @@ pub mod gvk;
 pub mod json;
 pub mod meta;
 pub mod names;
+pub mod patch;
+pub mod quantity;
 pub mod selector;
 pub mod status;
 pub mod time;
