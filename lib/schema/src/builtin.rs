@@ -190,7 +190,7 @@ impl Loader {
         };
         let name = Cow::Borrowed(name);
         // An object without declared fields keeps what it is given.
-        let object = Object { name: name.clone(), atomic, preserve_unknown: false, fields: Vec::new() };
+        let object = Object { name: name.clone(), atomic, ..Object::default() };
         let id = self.table.types.add(Node::Object(object));
         self.table.types.by_name.insert(name, id);
     }
@@ -331,14 +331,13 @@ impl Loader {
             };
             let object = Object {
                 name: name.clone(),
-                atomic: false,
-                preserve_unknown: false,
                 fields: vec![
                     field("apiVersion", string, false, &[]),
                     field("items", items, true, &[2]),
                     field("kind", string, false, &[]),
                     field("metadata", list_meta, false, &[1]),
                 ],
+                ..Object::default()
             };
             let id = self.table.types.add(Node::Object(object));
             self.table.types.by_name.insert(name, id);
@@ -453,8 +452,7 @@ impl Loader {
     fn finish(mut self) -> Builtin {
         for node in &mut self.table.types.nodes {
             if let Node::Object(object) = node {
-                object.fields.sort_by(|a, b| a.name.cmp(&b.name));
-                object.fields.shrink_to_fit();
+                object.sort();
             }
         }
         let groups = self.groups;

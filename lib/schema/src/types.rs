@@ -35,6 +35,8 @@ pub(crate) struct Object {
     pub(crate) name: Name,
     /// Sorted by name.
     pub(crate) fields: Vec<Field>,
+    /// Indices of the fields that have a protobuf form, sorted by their numbers.
+    pub(crate) by_tag: Vec<u16>,
     pub(crate) atomic: bool,
     pub(crate) preserve_unknown: bool,
 }
@@ -250,6 +252,28 @@ impl fmt::Debug for ObjectShape<'_> {
 }
 
 impl Object {
+    /// Puts the fields in order; to be called when all are there.
+    pub(crate) fn sort(&mut self) {
+        self.fields.sort_by(|a, b| a.name.cmp(&b.name));
+        self.fields.shrink_to_fit();
+        let tagged = self.fields.iter().enumerate().filter(|(_, field)| !field.tags.path().is_empty());
+        self.by_tag = tagged.map(|(index, _)| u16::try_from(index).expect("fewer than 2^16 fields")).collect();
+        let fields = &self.fields;
+        self.by_tag.sort_by_key(|index| fields[usize::from(*index)].tags.0);
+        self.by_tag.shrink_to_fit();
+    }
+
+    /// The fields whose numbers begin with that path, in order.
+    pub(crate) fn with_prefix(&self, path: &[u16]) -> &[u16] {
+        let prefix = |index: &u16| {
+            let tags = self.fields[usize::from(*index)].tags.path();
+            &self.fields[usize::from(*index)].tags.0[..path.len().min(tags.len())]
+        };
+        let start = self.by_tag.partition_point(|index| prefix(index) < path);
+        let end = self.by_tag.partition_point(|index| prefix(index) <= path);
+        &self.by_tag[start..end]
+    }
+
     pub(crate) fn position(&self, json_name: &str) -> Option<usize> {
         self.fields.binary_search_by(|field| field.name.as_ref().cmp(json_name)).ok()
     }
