@@ -20,8 +20,8 @@ use std::sync::LazyLock;
 use crate::resource::{Resource, Subresource, Verb};
 use crate::types::{AnyKind, Field, ListKindOwned, Node, NodeId, Object, Scalar, Tags, TypeRef, Types};
 
-const TYPES: &str = include_str!("../data/types.txt");
-const OVERLAY: &str = include_str!("../data/overlay.txt");
+pub(crate) const TYPES: &str = include_str!("../data/types.txt");
+pub(crate) const OVERLAY: &str = include_str!("../data/overlay.txt");
 
 /// Where the types that every group shares are declared.
 pub(crate) const META: &str = "apimachinery.pkg.apis.meta.v1";

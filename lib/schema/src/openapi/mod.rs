@@ -1,0 +1,183 @@
+//! OpenAPI documents, made from the table on demand.
+//!
+//! One v3 document per group and version, and one v2 document of everything, from the same rules: the dialects differ in where
+//! schemas lie, how a field refers to one, and how bodies are described. Nothing is cached here; documents are written
+//! piece by piece, so that making one costs little more memory than its text.
+
+mod docs;
+mod paths;
+mod schemas;
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hasher};
+
+use serde_json::{Value, json};
+
+use crate::builtin::{Module, builtin};
+use docs::Docs;
+
+/// The version that documents carry.
+const VERSION: &str = "v1.36";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    V2,
+    V3,
+}
+
+/// One entry of the `/openapi/v3` index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// `api/v1`, `apis/apps/v1`
+    pub path: String,
+    pub group: String,
+    pub version: String,
+    /// Changes when the document does: it goes into `serverRelativeURL` and the `ETag`.
+    pub hash: String,
+}
+
+/// The OpenAPI v3 document of a served group and version, as JSON.
+pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
+    let module = builtin().module(group, version).filter(|module| module.served)?;
+    let mut out = br#"{"openapi":"3.0.0","#.to_vec();
+    member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
+    out.extend_from_slice(br#","paths":{"#);
+    let mut roots = BTreeSet::new();
+    paths::write(&mut out, Dialect::V3, module, &mut roots);
+    out.extend_from_slice(br#"},"components":{"schemas":{"#);
+    schemas::write(&mut out, Dialect::V3, roots, &[*module]);
+    out.extend_from_slice(br#"},"securitySchemes":{"#);
+    member(&mut out, "BearerToken", &bearer_token());
+    out.extend_from_slice(b"}}}");
+    Some(out)
+}
+
+/// The documents there are.
+pub fn v3_index() -> Vec<IndexEntry> {
+    let tables = table_hash();
+    served()
+        .map(|module| {
+            let mut hasher = DefaultHasher::new();
+            hasher.write_u64(tables);
+            hasher.write(module.group.as_bytes());
+            hasher.write_u8(0);
+            hasher.write(module.version.as_bytes());
+            IndexEntry {
+                path: module_path(module),
+                group: module.group.to_owned(),
+                version: module.version.to_owned(),
+                hash: format!("{tables:016X}{:016X}", hasher.finish()),
+            }
+        })
+        .collect()
+}
+
+/// The OpenAPI v2 document of all built-in kinds, as JSON.
+pub fn v2() -> Vec<u8> {
+    let mut out = br#"{"swagger":"2.0","#.to_vec();
+    member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
+    out.extend_from_slice(br#","paths":{"#);
+    let mut roots = BTreeSet::new();
+    let modules: Vec<Module> = served().copied().collect();
+    for (index, module) in modules.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        paths::write(&mut out, Dialect::V2, module, &mut roots);
+    }
+    out.extend_from_slice(br#"},"definitions":{"#);
+    schemas::write(&mut out, Dialect::V2, roots, &modules);
+    out.extend_from_slice(br#"},"securityDefinitions":{"#);
+    member(&mut out, "BearerToken", &bearer_token());
+    out.extend_from_slice(br#"},"security":[{"BearerToken":[]}]}"#);
+    out
+}
+
+fn served() -> impl Iterator<Item = &'static Module> {
+    builtin().modules.iter().filter(|module| module.served)
+}
+
+/// Where the resources of a group and version lie, without the leading slash.
+fn module_path(module: &Module) -> String {
+    match module.group {
+        "" => format!("api/{}", module.version),
+        group => format!("apis/{group}/{}", module.version),
+    }
+}
+
+/// A digest of everything documents are made from.
+fn table_hash() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for text in [crate::builtin::TYPES, crate::builtin::OVERLAY, docs::TEXT, env!("CARGO_PKG_VERSION")] {
+        hasher.write(text.as_bytes());
+    }
+    hasher.finish()
+}
+
+fn bearer_token() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
+}
+
+/// Appends `"name":value`.
+fn member(out: &mut Vec<u8>, name: &str, value: &Value) {
+    serde_json::to_writer(&mut *out, name).expect("writing to memory does not fail");
+    out.push(b':');
+    serde_json::to_writer(out, value).expect("writing to memory does not fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every reference in the document leads to something.
+    fn check_references(value: &Value, document: &Value) {
+        match value {
+            Value::Object(map) => {
+                if let Some(Value::String(reference)) = map.get("$ref") {
+                    let pointer = reference.trim_start_matches('#');
+                    assert!(document.pointer(pointer).is_some(), "{reference} leads nowhere");
+                }
+                map.values().for_each(|value| check_references(value, document));
+            }
+            Value::Array(items) => items.iter().for_each(|value| check_references(value, document)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn all_v3_documents_are_complete() {
+        let index = v3_index();
+        assert_eq!(index.len(), 22);
+        for entry in index {
+            let document: Value = serde_json::from_slice(&v3(&entry.group, &entry.version).unwrap()).unwrap();
+            check_references(&document, &document);
+        }
+        assert!(v3("storage.k8s.io", "v1alpha1").is_none());
+    }
+
+    #[test]
+    fn clients_find_what_they_look_for() {
+        let document: Value = serde_json::from_slice(&v3("apps", "v1").unwrap()).unwrap();
+        let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
+        assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "apps", "version": "v1", "kind": "Deployment"}));
+        let parameters = patch["parameters"].as_array().unwrap();
+        assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
+        let schemas = &document["components"]["schemas"];
+        assert_eq!(schemas["io.k8s.api.apps.v1.DeploymentSpec"]["required"], json!(["selector", "template"]));
+        let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
+        assert_eq!(containers["x-kubernetes-patch-merge-key"], "name");
+        assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+        let pull = &schemas["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"];
+        assert_eq!(pull["enum"], json!(["Always", "IfNotPresent", "Never"]));
+        assert!(pull["description"].as_str().unwrap().contains("Image pull policy"));
+    }
+
+    #[test]
+    fn the_v2_document_is_complete() {
+        let document: Value = serde_json::from_slice(&v2()).unwrap();
+        check_references(&document, &document);
+        assert!(document["definitions"]["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"].is_array());
+        assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"].is_object());
+    }
+}
