@@ -169,7 +169,7 @@ impl Config {
     }
 
     /// The bearer token as it is now.
-    pub(crate) fn bearer(&self) -> Result<Option<String>, ConfigError> {
+    pub fn bearer(&self) -> Result<Option<String>, ConfigError> {
         match &self.token {
             None => Ok(None),
             Some(Token::Inline(token)) => Ok(Some(token.clone())),

@@ -368,7 +368,7 @@ fn decode(bytes: &Bytes) -> Result<Arc<Entry>, Error> {
 enum Start {
     /// KEP-3157, one stream for both.
     WatchList,
-    /// For servers that refuse it.
+    /// For servers that refuse it, or can't do it: upstream on etcd 3.4 answers 500.
     List,
     /// The copy is complete up to this revision.
     Resume(u64),
@@ -385,7 +385,7 @@ async fn run(shared: std::sync::Weak<Shared>, client: Client) {
             // The server ends watches from time to time.
             Ok(()) => {}
             Err(error) if error.is_gone() => start = Start::WatchList,
-            Err(error) if start == Start::WatchList && error.status().is_some_and(|s| matches!(s.code, 400 | 422)) => {
+            Err(error) if start == Start::WatchList && error.status().is_some_and(|s| matches!(s.code, 400 | 422 | 500)) => {
                 start = Start::List;
                 continue;
             }
