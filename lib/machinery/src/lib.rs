@@ -3,6 +3,7 @@
 //! Nothing here does I/O, reads a clock or awaits: every function is data in, data out, over `serde_json::Value` and the
 //! schema's types. Messages are worded as upstream's, since clients and tests compare them.
 
+pub mod apply;
 pub mod field;
 pub mod gotext;
 pub mod gvk;
