@@ -1,5 +1,6 @@
 //! The developer's one list of commands: `cargo xtask COMMAND`.
 
+mod gen_cri;
 mod gen_schema;
 
 use clap::{Parser, Subcommand};
@@ -13,11 +14,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    GenCri(gen_cri::Args),
     GenSchema(gen_schema::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::GenCri(args) => gen_cri::run(args),
         Command::GenSchema(args) => gen_schema::run(args),
     }
 }
