@@ -8,6 +8,7 @@ pub mod field;
 pub mod gotext;
 pub mod gvk;
 pub mod json;
+pub mod jsonpath;
 pub mod meta;
 pub mod names;
 pub mod patch;
