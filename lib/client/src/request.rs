@@ -294,10 +294,21 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|source| Error::Answer { what: format!("GET {path}"), source })
     }
 
+    /// A GET with an `Accept` header of its own: aggregated discovery, metadata alone.
+    pub async fn get_as(&self, path: &str, accept: &'static str) -> Result<Bytes, Error> {
+        let mut request = request(Method::GET, path, None)?;
+        request.headers_mut().insert(header::ACCEPT, HeaderValue::from_static(accept));
+        self.whole(request).await
+    }
+
     /// One request whose whole answer is read, within a minute; a failure becomes [`Error::Api`].
     pub async fn call(&self, method: Method, path: &str, body: Option<(&'static str, Bytes)>) -> Result<Bytes, Error> {
+        self.whole(request(method, path, body)?).await
+    }
+
+    async fn whole(&self, request: Request<Bytes>) -> Result<Bytes, Error> {
         let exchange = async {
-            let response = self.raw(request(method, path, body)?).await?;
+            let response = self.raw(request).await?;
             let status = response.status();
             let bytes = collect(response.into_body()).await?;
             if status.is_success() { Ok(bytes) } else { Err(failure(status.as_u16(), &bytes)) }
