@@ -1,1 +1,126 @@
-//! The controllers.
+//! kube-controller-manager: the controllers, each a loop of index → decide → apply.
+//!
+//! A controller's folder holds its decision (`decide.rs`: pure, with tables of cases) and its shell (`mod.rs`: informers,
+//! a queue, requests). What they share is beside them, one concept per file; [`controllers`] is the table of them all.
+
+mod args;
+mod batch;
+mod claims;
+mod clock;
+mod context;
+pub mod controllers;
+mod deployment;
+mod discovery;
+mod endpoints;
+mod error;
+mod event;
+mod fence;
+mod garbage_collector;
+mod hash;
+mod identity;
+mod int_or_percent;
+mod namespace;
+mod node_lifecycle;
+mod owner;
+mod pod;
+mod replicaset;
+mod root_ca;
+mod selector;
+mod service_account;
+mod settings;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use client::Client;
+use client::lease::{self, LeaseConfig};
+use daemon::endpoints::MetricsAccess;
+use daemon::health::Checks;
+use daemon::{Shutdown, Threads};
+use tokio::task::JoinSet;
+
+pub use args::Args;
+pub use clock::Clock;
+pub use context::Context;
+pub use controllers::Controller;
+pub use identity::Identities;
+pub use settings::{Settings, SigningFiles};
+
+const PORT: u16 = 10257;
+
+/// The daemon, from its command line.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    daemon::run_main(args, Threads::PerCore, |args: &Args| &args.common, run)
+}
+
+/// Runs until shutdown, or until leadership is lost.
+pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    let selected = controllers::selected(&args.controllers)?;
+    let settings = args.settings()?;
+    let client = match &args.kubeconfig {
+        Some(path) => Client::from_kubeconfig(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
+        None => Client::in_cluster().context("no --kubeconfig was given")?,
+    };
+    let identities = Identities::shared(client.clone());
+    if let Some((listener, tls)) = args.serving.open(PORT).await? {
+        let checks = Checks::new();
+        tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, MetricsAccess::Certificate, shutdown.clone()));
+    }
+    let leading = AtomicBool::new(false);
+    let work = async {
+        leading.store(true, Ordering::Relaxed);
+        start(identities, Clock::wall(), settings, selected, shutdown.clone()).await;
+    };
+    if !args.election.leader_elect {
+        work.await;
+        return Ok(());
+    }
+    let lease = LeaseConfig {
+        lease_duration: args.election.leader_elect_lease_duration,
+        renew_deadline: args.election.leader_elect_renew_deadline,
+        retry_period: args.election.leader_elect_retry_period,
+        ..LeaseConfig::new(&args.election.leader_elect_resource_namespace, &args.election.leader_elect_resource_name, identity()?)
+    };
+    let waiting = async {
+        shutdown.requested().await;
+        if leading.load(Ordering::Relaxed) {
+            // The controllers end by themselves, and then the lease is given back.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        result = lease::lead(&client, &lease, work) => result.context("kube-controller-manager"),
+        () = waiting => Ok(()),
+    }
+}
+
+/// Runs the given controllers until shutdown, or until one ends that should not.
+pub async fn start(
+    identities: Identities,
+    clock: Clock,
+    settings: Settings,
+    selected: Vec<&'static Controller>,
+    shutdown: Shutdown,
+) {
+    let ctx = Context::new(identities, clock, settings, shutdown.clone());
+    let mut tasks = JoinSet::new();
+    for controller in selected {
+        let (ctx, name) = (Arc::clone(&ctx), controller.name);
+        tasks.spawn(async move {
+            tracing::debug!(controller = name, "starting");
+            (controller.run)(ctx).await;
+        });
+    }
+    shutdown.requested().await;
+    tasks.shutdown().await;
+}
+
+/// Unique to this process: the host, and something random, as upstream has it.
+fn identity() -> anyhow::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
+    let uuid = std::fs::read_to_string("/proc/sys/kernel/random/uuid").context("reading randomness")?;
+    Ok(format!("{}_{}", host.trim(), uuid.trim()))
+}

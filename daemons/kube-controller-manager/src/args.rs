@@ -1,0 +1,237 @@
+//! The flags, with upstream's names.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use daemon::serving::ServingArgs;
+
+use crate::settings::{Settings, SigningFiles};
+
+/// The controllers: they bring the cluster to the state that its objects ask for.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "kube-controller-manager", disable_version_flag = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub common: daemon::CommonArgs,
+    #[command(flatten)]
+    pub serving: ServingArgs,
+    #[command(flatten)]
+    pub election: ElectionArgs,
+
+    /// Path to a kubeconfig with authorization and the location of the API server.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Path to a kubeconfig for delegated authentication. Accepted: clients are known by --client-ca-file.
+    #[arg(long, value_name = "FILE")]
+    pub authentication_kubeconfig: Option<PathBuf>,
+    /// Path to a kubeconfig for delegated authorization. Accepted: see --client-ca-file.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_kubeconfig: Option<PathBuf>,
+    /// Authority of the front proxy. Accepted: this port is not reached through one.
+    #[arg(long, value_name = "FILE")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+
+    /// Controllers to run: `*` all that are on by default, `foo` that one, `-foo` not that one.
+    #[arg(long, value_delimiter = ',', default_value = "*", value_name = "LIST", allow_hyphen_values = true)]
+    pub controllers: Vec<String>,
+    /// Each controller acts with the credentials of its own service account.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub use_service_account_credentials: bool,
+
+    /// Assign a pod CIDR to each node.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub allocate_node_cidrs: bool,
+    /// CIDR ranges for pods.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub cluster_cidr: Vec<String>,
+    /// CIDR ranges for Services.
+    #[arg(long, value_delimiter = ',', value_name = "CIDR")]
+    pub service_cluster_ip_range: Vec<String>,
+    /// Size of a node's pod CIDR, for both families. The default is 24 for IPv4 and 64 for IPv6.
+    #[arg(long, value_name = "BITS")]
+    pub node_cidr_mask_size: Option<u8>,
+    /// Size of a node's IPv4 pod CIDR.
+    #[arg(long, value_name = "BITS")]
+    pub node_cidr_mask_size_ipv4: Option<u8>,
+    /// Size of a node's IPv6 pod CIDR.
+    #[arg(long, value_name = "BITS")]
+    pub node_cidr_mask_size_ipv6: Option<u8>,
+    /// The name of the cluster.
+    #[arg(long, default_value = "kubernetes", value_name = "NAME")]
+    pub cluster_name: String,
+    /// Cloud provider. Only empty and "external" are known.
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub cloud_provider: String,
+
+    /// Certificate of the authority that signs what is approved.
+    #[arg(long, value_name = "FILE")]
+    pub cluster_signing_cert_file: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, value_name = "FILE")]
+    pub cluster_signing_key_file: Option<PathBuf>,
+    /// For how long certificates are signed at most, e.g. 8760h0m0s.
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration, value_name = "DURATION")]
+    pub cluster_signing_duration: Duration,
+    /// Authority bundle that is put into every namespace, and into service account token secrets.
+    #[arg(long, value_name = "FILE")]
+    pub root_ca_file: Option<PathBuf>,
+    /// Key for service account tokens. Accepted: the API server signs them (TokenRequest).
+    #[arg(long, value_name = "FILE")]
+    pub service_account_private_key_file: Option<PathBuf>,
+
+    /// How often the health of nodes is looked at.
+    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    pub node_monitor_period: Duration,
+    /// How long a running node may be silent before it is marked unhealthy.
+    #[arg(long, default_value = "50s", value_parser = duration, value_name = "DURATION")]
+    pub node_monitor_grace_period: Duration,
+    /// How long a starting node may be silent before it is marked unhealthy.
+    #[arg(long, default_value = "1m0s", value_parser = duration, value_name = "DURATION")]
+    pub node_startup_grace_period: Duration,
+    /// Nodes per second that are tainted for eviction when their zone is healthy.
+    #[arg(long, default_value_t = 0.1, value_name = "RATE")]
+    pub node_eviction_rate: f32,
+    /// The same when the zone is not healthy and large.
+    #[arg(long, default_value_t = 0.01, value_name = "RATE")]
+    pub secondary_node_eviction_rate: f32,
+    /// Up to this many nodes a zone is small: nothing is evicted from it while it is not healthy.
+    #[arg(long, default_value_t = 50, value_name = "NODES")]
+    pub large_cluster_size_threshold: usize,
+    /// Share of nodes not ready from which a zone is not healthy.
+    #[arg(long, default_value_t = 0.55, value_name = "SHARE")]
+    pub unhealthy_zone_threshold: f32,
+    /// Finished pods that may exist before the oldest are deleted; 0 keeps all.
+    #[arg(long, default_value_t = 12_500, value_name = "PODS")]
+    pub terminated_pod_gc_threshold: usize,
+    /// Endpoints in an EndpointSlice.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "COUNT")]
+    pub max_endpoints_per_slice: u16,
+}
+
+/// The flags of leader election.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ElectionArgs {
+    /// Several controller managers may run; one works at a time.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// How long others wait after the leader's last renewal.
+    #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    pub leader_elect_lease_duration: Duration,
+    /// How long the leader tries to renew before it gives up.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    pub leader_elect_renew_deadline: Duration,
+    /// Time between tries.
+    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    pub leader_elect_retry_period: Duration,
+    /// Name of the Lease.
+    #[arg(long, default_value = "kube-controller-manager", value_name = "NAME")]
+    pub leader_elect_resource_name: String,
+    /// Namespace of the Lease.
+    #[arg(long, default_value = "kube-system", value_name = "NAMESPACE")]
+    pub leader_elect_resource_namespace: String,
+    /// Kind of the lock. Only leases.
+    #[arg(long, default_value = "leases", value_parser = ["leases"], value_name = "KIND")]
+    pub leader_elect_resource_lock: String,
+}
+
+/// Durations as Go prints them: `8760h0m0s`, `1.5s`, `300ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration such as 1h30m or 5s");
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|i| *i > 0).ok_or_else(wrong)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let (unit, next) = tail.split_at(unit_end);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return Err(wrong()),
+        };
+        let number: f64 = number.parse().map_err(|_| wrong())?;
+        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        rest = next;
+    }
+    if text.is_empty() { Err(wrong()) } else { Ok(total) }
+}
+
+impl Args {
+    /// What the controllers read of the flags.
+    pub fn settings(&self) -> anyhow::Result<Settings> {
+        let root_ca = match &self.root_ca_file {
+            None => None,
+            Some(path) => {
+                Some(std::fs::read_to_string(path).with_context(|| format!("reading --root-ca-file {}", path.display()))?)
+            }
+        };
+        let signing = match (&self.cluster_signing_cert_file, &self.cluster_signing_key_file) {
+            (Some(certificate), Some(key)) => Some(SigningFiles { certificate: certificate.clone(), key: key.clone() }),
+            (None, None) => None,
+            _ => anyhow::bail!("--cluster-signing-cert-file and --cluster-signing-key-file go together"),
+        };
+        anyhow::ensure!(
+            matches!(self.cloud_provider.as_str(), "" | "external"),
+            "--cloud-provider {:?}: only \"external\" is known",
+            self.cloud_provider
+        );
+        let both = self.node_cidr_mask_size;
+        Ok(Settings {
+            allocate_node_cidrs: self.allocate_node_cidrs,
+            cluster_cidrs: self.cluster_cidr.clone(),
+            service_cluster_ip_ranges: self.service_cluster_ip_range.clone(),
+            node_cidr_mask_size_ipv4: self.node_cidr_mask_size_ipv4.or(both).unwrap_or(24),
+            node_cidr_mask_size_ipv6: self.node_cidr_mask_size_ipv6.or(both).unwrap_or(64),
+            root_ca,
+            signing,
+            signing_duration: self.cluster_signing_duration,
+            node_monitor_period: self.node_monitor_period,
+            node_monitor_grace_period: self.node_monitor_grace_period,
+            node_startup_grace_period: self.node_startup_grace_period,
+            node_eviction_rate: self.node_eviction_rate,
+            secondary_node_eviction_rate: self.secondary_node_eviction_rate,
+            large_cluster_size_threshold: self.large_cluster_size_threshold,
+            unhealthy_zone_threshold: self.unhealthy_zone_threshold,
+            terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
+            max_endpoints_per_slice: usize::from(self.max_endpoints_per_slice),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn durations() {
+        for (text, ms) in [("8760h0m0s", 31_536_000_000), ("1m30s", 90_000), ("1.5s", 1500), ("300ms", 300), ("0", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "1x", "1h5", "-5s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_flags_of_a_usual_manifest_are_taken() {
+        let line = "kube-controller-manager --allocate-node-cidrs=true --authentication-kubeconfig=/c --authorization-kubeconfig=/c \
+            --bind-address=127.0.0.1 --client-ca-file=/ca --cluster-cidr=10.244.0.0/16 --cluster-name=kubernetes \
+            --cluster-signing-cert-file=/ca --cluster-signing-key-file=/k --controllers=*,bootstrapsigner,tokencleaner \
+            --kubeconfig=/c --leader-elect=true --requestheader-client-ca-file=/f --service-account-private-key-file=/s \
+            --service-cluster-ip-range=10.96.0.0/12 --use-service-account-credentials=true";
+        let args = Args::parse_from(line.split_whitespace());
+        assert!(args.allocate_node_cidrs && args.use_service_account_credentials && args.election.leader_elect);
+        assert_eq!(args.controllers, ["*", "bootstrapsigner", "tokencleaner"]);
+        let settings = args.settings().unwrap();
+        assert_eq!((settings.node_cidr_mask_size_ipv4, settings.cluster_cidrs), (24, vec!["10.244.0.0/16".to_owned()]));
+    }
+}

@@ -1,0 +1,98 @@
+//! The table of controllers: by what name each is switched on and off, and what runs it.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::{deployment, endpoints, garbage_collector, namespace, replicaset, root_ca, service_account};
+
+type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A row of the table.
+pub struct Controller {
+    /// As `--controllers` names it.
+    pub name: &'static str,
+    /// The name it had before v1.28; `--controllers` still takes it.
+    pub alias: &'static str,
+    pub run: Run,
+}
+
+macro_rules! controllers {
+    ($($name:expr, $alias:literal, $run:path;)*) => {
+        /// Every controller there is.
+        pub const CONTROLLERS: &[Controller] =
+            &[$(Controller { name: $name, alias: $alias, run: |ctx| Box::pin($run(ctx)) }),*];
+    };
+}
+
+controllers! {
+    deployment::NAME, "deployment", deployment::run;
+    endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;
+    endpoints::slice::NAME, "endpointslice", endpoints::slice::run;
+    garbage_collector::NAME, "garbagecollector", garbage_collector::run;
+    namespace::NAME, "namespace", namespace::run;
+    "replicaset-controller", "replicaset", replicaset::run_replica_sets;
+    "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
+    root_ca::NAME, "root-ca-cert-publisher", root_ca::run;
+    service_account::NAME, "serviceaccount", service_account::run;
+}
+
+/// Controllers that upstream has and this daemon does not: naming them is no mistake, but nothing runs.
+const ELSEWHERE: &[&str] = &["bootstrapsigner", "bootstrap-signer-controller", "tokencleaner", "token-cleaner-controller"];
+
+/// Upstream starts these only when they are named.
+const OFF_BY_DEFAULT: &[&str] = &["bootstrap-signer-controller", "token-cleaner-controller"];
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("--controllers: {0:?} is not a controller")]
+pub struct UnknownController(String);
+
+/// The controllers that a `--controllers` list asks for: `*` all, `name` one, `-name` not that one.
+pub fn selected(list: &[String]) -> Result<Vec<&'static Controller>, UnknownController> {
+    let mut on: BTreeSet<&str> = BTreeSet::new();
+    let mut off: BTreeSet<&str> = BTreeSet::new();
+    let mut all = list.is_empty();
+    for item in list {
+        match item.strip_prefix('-') {
+            _ if item == "*" => all = true,
+            Some(name) => _ = off.insert(canonical(name)?),
+            None => _ = on.insert(canonical(item)?),
+        }
+    }
+    let wanted = |c: &&Controller| on.contains(c.name) || (all && !off.contains(c.name) && !OFF_BY_DEFAULT.contains(&c.name));
+    Ok(CONTROLLERS.iter().filter(wanted).collect())
+}
+
+fn canonical(name: &str) -> Result<&'static str, UnknownController> {
+    let ours = CONTROLLERS.iter().find(|c| c.name == name || c.alias == name).map(|c| c.name);
+    let theirs = || ELSEWHERE.iter().find(|n| **n == name).copied();
+    ours.or_else(theirs).ok_or_else(|| UnknownController(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_controllers() {
+        let names = |list: &[&str]| {
+            let list: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
+            selected(&list).map(|c| c.into_iter().map(|c| c.name).collect::<Vec<_>>())
+        };
+        let all = names(&["*"]).unwrap();
+        assert_eq!(all.len(), CONTROLLERS.len());
+        assert_eq!(names(&[]).unwrap(), all);
+        assert_eq!(names(&["*", "bootstrapsigner", "tokencleaner"]).unwrap(), all);
+        assert_eq!(names(&["deployment", "replicaset-controller"]).unwrap(), ["deployment-controller", "replicaset-controller"]);
+        assert!(!names(&["*", "-deployment"]).unwrap().contains(&"deployment-controller"));
+        assert_eq!(names(&["nope"]), Err(UnknownController("nope".into())));
+    }
+
+    #[test]
+    fn names_are_distinct() {
+        let names: BTreeSet<&str> = CONTROLLERS.iter().flat_map(|c| [c.name, c.alias]).collect();
+        assert_eq!(names.len(), 2 * CONTROLLERS.len());
+    }
+}

@@ -1,0 +1,1 @@
+pub(crate) const LEASE_NAMESPACE: &str = "kube-node-lease";
