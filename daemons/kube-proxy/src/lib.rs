@@ -1,1 +1,21 @@
-//! The Service proxy: Services and EndpointSlices as nftables rules.
+//! kube-proxy: Services and EndpointSlices as packet filter rules of this node.
+//!
+//! [`model`] is what is known, [`rules`] makes rules of it, [`ruleset`] keeps them as a value and computes differences, [`nft`]
+//! writes those as text: all pure. [`writer`] hands the text to the kernel, [`run`] connects it to the API server.
+
+//mod args;
+//pub mod config;
+//mod conntrack;
+//mod health;
+pub mod model;
+pub mod nft;
+pub mod rules;
+pub mod ruleset;
+//mod run;
+//mod state;
+#[cfg(test)]
+mod trace;
+//pub mod writer;
+
+//pub use args::{Args, main};
+//pub use run::run;
