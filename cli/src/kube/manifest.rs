@@ -1,0 +1,209 @@
+//! Objects from files, directories, addresses and standard input.
+
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueHint};
+use serde_json::Value;
+
+use super::{Error, Result, session::chain};
+
+/// Most that is read of one address or of standard input.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct Files {
+    /// File, directory or URL with objects; `-` is standard input
+    #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',', value_hint = ValueHint::AnyPath)]
+    pub filenames: Vec<String>,
+    /// Directory with a kustomization (not supported)
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub kustomize: Option<String>,
+    /// Descend into directories of --filename
+    #[arg(short = 'R', long)]
+    pub recursive: bool,
+}
+
+/// One object and where it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    pub value: Value,
+    pub source: String,
+}
+
+impl Document {
+    pub fn api_version(&self) -> &str {
+        self.value["apiVersion"].as_str().unwrap_or_default()
+    }
+
+    pub fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    pub fn name(&self) -> &str {
+        self.value["metadata"]["name"].as_str().unwrap_or_default()
+    }
+}
+
+impl Files {
+    pub fn is_empty(&self) -> bool {
+        self.filenames.is_empty() && self.kustomize.is_none()
+    }
+
+    /// All objects in order, members of lists one by one.
+    pub async fn read(&self) -> Result<Vec<Document>> {
+        if self.kustomize.is_some() {
+            return Err(Error::message("kustomizations are not supported: render it (kustomize build DIR) and pipe it to -f -"));
+        }
+        let mut documents = Vec::new();
+        for name in &self.filenames {
+            for (source, text) in read_source(name, self.recursive).await? {
+                for value in parse(&source, &text)? {
+                    flatten(value, &source, &mut documents)?;
+                }
+            }
+        }
+        Ok(documents)
+    }
+}
+
+/// The text of each file that `name` means.
+async fn read_source(name: &str, recursive: bool) -> Result<Vec<(String, String)>> {
+    if name == "-" {
+        let mut text = String::new();
+        std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_string(&mut text)?;
+        return Ok(vec![("STDIN".into(), text)]);
+    }
+    if name.starts_with("http://") || name.starts_with("https://") {
+        return Ok(vec![(name.into(), download(name).await?)]);
+    }
+    let path = Path::new(name);
+    if !path.exists() {
+        return Err(Error::message(format!("the path {name:?} does not exist")));
+    }
+    if !path.is_dir() {
+        return Ok(vec![(name.into(), read_file(path)?)]);
+    }
+    let mut files = Vec::new();
+    walk(path, recursive, &mut files)?;
+    if files.is_empty() {
+        let found = "recognized file extensions are [.json .yaml .yml]";
+        return Err(Error::message(format!("error reading [{name}]: {found}")));
+    }
+    files.into_iter().map(|file| Ok((file.display().to_string(), read_file(&file)?))).collect()
+}
+
+fn read_file(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Error::message(format!("reading {}: {error}", path.display())))
+}
+
+fn walk(directory: &Path, recursive: bool, files: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<_> = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            if recursive {
+                walk(&path, recursive, files)?;
+            }
+        } else if path.extension().is_some_and(|end| end == "json" || end == "yaml" || end == "yml") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+async fn download(url: &str) -> Result<String> {
+    let failed = |error: reqwest::Error| Error::message(format!("unable to read URL {url:?}: {}", chain(&error)));
+    let response = reqwest::get(url).await.map_err(failed)?;
+    if !response.status().is_success() {
+        let status = response.status();
+        return Err(Error::message(format!("unable to read URL {url:?}, server reported {status}, status code={}", status.as_u16())));
+    }
+    if response.content_length().is_some_and(|length| length > INPUT_BYTES_MAX) {
+        return Err(Error::message(format!("{url:?} is larger than {} MiB", INPUT_BYTES_MAX >> 20)));
+    }
+    let mut text = Vec::new();
+    let mut response = response;
+    while let Some(chunk) = response.chunk().await.map_err(failed)? {
+        text.extend_from_slice(&chunk);
+        if text.len() as u64 > INPUT_BYTES_MAX {
+            return Err(Error::message(format!("{url:?} is larger than {} MiB", INPUT_BYTES_MAX >> 20)));
+        }
+    }
+    String::from_utf8(text).map_err(|_| Error::message(format!("{url:?} is no text")))
+}
+
+/// JSON when it looks like JSON (YAML has no tabs), else YAML; several documents either way.
+pub fn parse(source: &str, text: &str) -> Result<Vec<Value>> {
+    if text.trim_start().starts_with('{')
+        && let Ok(values) = serde_json::Deserializer::from_str(text).into_iter().collect::<serde_json::Result<Vec<Value>>>()
+    {
+        return Ok(values);
+    }
+    let values = machinery::yaml::to_values(text).map_err(|error| Error::message(format!("error parsing {source}: {error}")))?;
+    Ok(values.into_iter().filter(|value| !value.is_null()).collect())
+}
+
+fn flatten(value: Value, source: &str, documents: &mut Vec<Document>) -> Result<()> {
+    let text = || machinery::gotext::json(&value);
+    if !value.is_object() {
+        return Err(Error::message(format!("error parsing {source}: an object was expected, not {}", text())));
+    }
+    if !value["kind"].is_string() {
+        return Err(Error::message(format!("unable to decode {source:?}: Object 'Kind' is missing in '{}'", text())));
+    }
+    if !value["apiVersion"].is_string() {
+        return Err(Error::message(format!(
+            "error validating {source:?}: error validating data: apiVersion not set; \
+             if you choose to ignore these errors, turn validation off with --validate=false"
+        )));
+    }
+    if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && value["items"].is_array() {
+        let Value::Object(mut list) = value else { return Ok(()) };
+        if let Some(Value::Array(items)) = list.remove("items") {
+            for item in items {
+                flatten(item, source, documents)?;
+            }
+        }
+        return Ok(());
+    }
+    documents.push(Document { value, source: source.into() });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Vec<String>> {
+        let mut documents = Vec::new();
+        for value in parse("f.yaml", text)? {
+            flatten(value, "f.yaml", &mut documents)?;
+        }
+        Ok(documents.iter().map(|d| format!("{}/{}", d.kind(), d.name())).collect())
+    }
+
+    #[test]
+    fn documents_and_lists() {
+        let pod = |name: &str| format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\n");
+        assert_eq!(read(&format!("---\n{}---\n\n---\n{}", pod("a"), pod("b"))).unwrap(), ["Pod/a", "Pod/b"]);
+        let json = r#"{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"}}]}"#;
+        assert_eq!(read(json).unwrap(), ["Pod/a"]);
+        assert_eq!(read(&format!("{json}\n{json}")).unwrap(), ["Pod/a", "Pod/a"]);
+        assert_eq!(read("").unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn errors_name_the_file() {
+        let check = |text: &str, part: &str| {
+            let message = read(text).unwrap_err().text();
+            assert!(message.contains("f.yaml") && message.contains(part), "{message}");
+        };
+        check("apiVersion: v1\nkind: [", "line");
+        check("a: b", "Object 'Kind' is missing in '{\"a\":\"b\"}'");
+        check("kind: Pod", "apiVersion not set");
+        check("- a", "an object was expected");
+    }
+}

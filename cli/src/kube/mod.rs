@@ -1,0 +1,19 @@
+//! What every command that talks to a cluster needs: flags, the connection, discovery, the objects that arguments and files
+//! name, and errors worded as kubectl words them.
+
+pub mod complete;
+pub mod discovery;
+pub mod error;
+pub mod globals;
+pub mod kubeconfig;
+pub mod manifest;
+pub mod select;
+pub mod session;
+pub mod watch;
+
+pub use discovery::{Discovery, Resource};
+pub use error::{Error, Result};
+pub use globals::Globals;
+pub use manifest::{Document, Files};
+pub use select::{Info, Query};
+pub use session::{Request, Session};

@@ -1,0 +1,275 @@
+//! The connection of one command to the API server.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use machinery::status::Status;
+use reqwest::{Method, Response, StatusCode, header};
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use super::{Discovery, Error, Globals, Resource, Result, discovery::escape, kubeconfig};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Tries while the server says that it is overloaded.
+const TRIES_MAX: u32 = 10;
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+pub const JSON: &str = "application/json";
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+pub const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+pub const JSON_PATCH: &str = "application/json-patch+json";
+pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
+
+pub struct Session {
+    http: reqwest::Client,
+    config: client::Config,
+    impersonate_groups: Vec<String>,
+    timeout: Option<Duration>,
+    /// Of `--namespace`, else of the context, else `default`.
+    pub namespace: String,
+    /// The user named it.
+    pub namespace_given: bool,
+    discovery: OnceCell<Discovery>,
+}
+
+/// One request; the path is absolute.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    accept: &'static str,
+    body: Option<(&'static str, Bytes)>,
+    endless: bool,
+}
+
+impl Request {
+    pub fn new(method: Method, path: impl Into<String>) -> Self {
+        Self { method, path: path.into(), query: Vec::new(), accept: JSON, body: None, endless: false }
+    }
+
+    pub fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path)
+    }
+
+    pub fn post(path: impl Into<String>, body: &Value) -> Self {
+        Self::new(Method::POST, path).json(body)
+    }
+
+    pub fn put(path: impl Into<String>, body: &Value) -> Self {
+        Self::new(Method::PUT, path).json(body)
+    }
+
+    pub fn patch(path: impl Into<String>, kind: &'static str, body: &Value) -> Self {
+        Self::new(Method::PATCH, path).body(kind, body.to_string())
+    }
+
+    pub fn delete(path: impl Into<String>, options: &Value) -> Self {
+        Self::new(Method::DELETE, path).json(options)
+    }
+
+    pub fn query(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    /// Nothing is sent for an empty value.
+    pub fn query_some(self, name: &'static str, value: Option<impl ToString>) -> Self {
+        match value.map(|value| value.to_string()).filter(|value| !value.is_empty()) {
+            Some(value) => self.query(name, value),
+            None => self,
+        }
+    }
+
+    pub fn accept(mut self, types: &'static str) -> Self {
+        self.accept = types;
+        self
+    }
+
+    pub fn body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
+        self.body = Some((kind, body.into()));
+        self
+    }
+
+    /// The answer may take for ever: watches, logs that are followed.
+    pub fn endless(mut self) -> Self {
+        self.endless = true;
+        self
+    }
+
+    fn json(self, body: &Value) -> Self {
+        self.body(JSON, body.to_string())
+    }
+
+    /// Path and query.
+    pub fn target(&self) -> String {
+        let mut target = self.path.clone();
+        for (name, value) in &self.query {
+            let separator = if target.contains('?') { '&' } else { '?' };
+            target += &format!("{separator}{name}={}", escape(value));
+        }
+        target
+    }
+}
+
+impl Session {
+    pub fn new(globals: &Globals) -> Result<Self> {
+        let config = kubeconfig::config(globals)?;
+        let tls = config.tls(&[b"h2", b"http/1.1"])?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .user_agent(concat!("kctl/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| Error::message(chain(&error)))?;
+        Ok(Self {
+            http,
+            impersonate_groups: globals.impersonate_groups.clone(),
+            timeout: globals.request_timeout.filter(|timeout| !timeout.is_zero()),
+            namespace: globals.namespace.clone().unwrap_or_else(|| config.namespace.clone()),
+            namespace_given: globals.namespace.is_some(),
+            config,
+            discovery: OnceCell::new(),
+        })
+    }
+
+    /// `host:port`, as messages name the server.
+    pub fn host(&self) -> String {
+        format!("{}:{}", self.config.host, self.config.port)
+    }
+
+    pub fn config(&self) -> &client::Config {
+        &self.config
+    }
+
+    pub fn url(&self) -> String {
+        self.config.url()
+    }
+
+    /// What the server serves, read once.
+    pub async fn discovery(&self) -> Result<&Discovery> {
+        self.discovery.get_or_try_init(|| Discovery::load(self)).await
+    }
+
+    /// The resource that a word on the command line means.
+    pub async fn resource(&self, word: &str) -> Result<Resource> {
+        if let Some(found) = self.discovery().await?.find(word) {
+            return Ok(found.clone());
+        }
+        // It may be newer than what was remembered.
+        match Discovery::refresh(self).await?.find(word) {
+            Some(found) => Ok(found.clone()),
+            None => {
+                let resource = word.split('.').next().unwrap_or(word).to_owned();
+                Err(Error::NoResource { resource, group: String::new(), version: String::new() })
+            }
+        }
+    }
+
+    /// The resource of an object's kind.
+    pub async fn resource_of(&self, api_version: &str, kind: &str) -> Result<Option<Resource>> {
+        if let Some(found) = self.discovery().await?.of_kind(api_version, kind) {
+            return Ok(Some(found.clone()));
+        }
+        Ok(Discovery::refresh(self).await?.of_kind(api_version, kind).cloned())
+    }
+
+    /// Sends a request; an answer that is no success is an error.
+    pub async fn send(&self, request: Request) -> Result<Response> {
+        let mut tries = 1;
+        loop {
+            let response = self.attempt(&request).await?;
+            for warning in response.headers().get_all(header::WARNING) {
+                print_warning(warning.to_str().unwrap_or_default());
+            }
+            if response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(response);
+            }
+            let overloaded = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+            let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            match seconds {
+                Some(seconds) if overloaded && tries < TRIES_MAX => {
+                    tokio::time::sleep(Duration::from_secs(seconds).min(RETRY_AFTER_MAX)).await;
+                    tries += 1;
+                }
+                _ => return Err(self.failure(response).await),
+            }
+        }
+    }
+
+    pub async fn bytes(&self, request: Request) -> Result<Bytes> {
+        let response = self.send(request).await?;
+        response.bytes().await.map_err(|error| self.transport(&error))
+    }
+
+    pub async fn json(&self, request: Request) -> Result<Value> {
+        let bytes = self.bytes(request).await?;
+        serde_json::from_slice(&bytes).map_err(|error| Error::message(format!("the server's answer is no JSON: {error}")))
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Response> {
+        let mut builder = self.http.request(request.method.clone(), self.config.url() + &request.target()).header(header::ACCEPT, request.accept);
+        if let Some(timeout) = self.timeout.filter(|_| !request.endless) {
+            builder = builder.timeout(timeout);
+        }
+        if let Some(token) = self.config.bearer()? {
+            builder = builder.bearer_auth(token);
+        }
+        if let Some(user) = &self.config.impersonate {
+            builder = builder.header("Impersonate-User", user);
+        }
+        for group in &self.impersonate_groups {
+            builder = builder.header("Impersonate-Group", group);
+        }
+        if let Some((kind, body)) = &request.body {
+            builder = builder.header(header::CONTENT_TYPE, *kind).body(body.clone());
+        }
+        builder.send().await.map_err(|error| self.transport(&error))
+    }
+
+    async fn failure(&self, response: Response) -> Error {
+        let code = response.status();
+        let body = response.bytes().await.unwrap_or_default();
+        match serde_json::from_slice::<Status>(&body) {
+            Ok(status) if !status.message.is_empty() || !status.reason.as_str().is_empty() => status.into(),
+            _ => {
+                let text = String::from_utf8_lossy(&body);
+                let text = text.trim();
+                let about = if text.is_empty() { code.canonical_reason().unwrap_or("no reason given") } else { text };
+                Error::Plain(format!("Error from server: {} ({})", about, code.as_u16()))
+            }
+        }
+    }
+
+    pub fn transport(&self, error: &reqwest::Error) -> Error {
+        let mut source: Option<&dyn std::error::Error> = Some(error);
+        while let Some(cause) = source {
+            let refused = cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+            if refused {
+                return Error::Refused { host: self.host() };
+            }
+            source = cause.source();
+        }
+        Error::Connect(chain(error))
+    }
+}
+
+/// The innermost causes say what happened; reqwest's own words are about its URL.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut parts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        parts.push(cause.to_string());
+        source = cause.source();
+    }
+    parts.dedup();
+    parts.join(": ")
+}
+
+/// `299 - "text"`: warnings are talk, for stderr.
+fn print_warning(header: &str) {
+    let text = header.split_once('"').map_or(header, |(_, rest)| rest.trim_end_matches('"'));
+    eprintln!("Warning: {}", text.replace("\\\"", "\""));
+}
