@@ -1,3 +1,9 @@
-//! Integration and end-to-end tests.
+//! End-to-end tests: a real host with systemd, `kctl init` on it, and what a user does then.
+//!
+//! The scenarios are ordinary functions over a [`world::World`]; the `e2e` program runs them in order on one host, because
+//! each needs the cluster that the one before it left. Nothing in them is simulated.
 
 pub mod images;
+pub mod load;
+pub mod scenarios;
+pub mod world;

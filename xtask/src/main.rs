@@ -2,6 +2,10 @@
 
 mod gen_cri;
 mod gen_schema;
+mod setup;
+mod sh;
+mod test;
+mod up;
 
 use clap::{Parser, Subcommand};
 
@@ -14,12 +18,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Up(up::Args),
+    Test(test::Args),
     GenCri(gen_cri::Args),
     GenSchema(gen_schema::Args),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
+        Command::Up(args) => up::run_up(&args),
+        Command::Test(args) => test::run_test(&args),
         Command::GenCri(args) => gen_cri::run(args),
         Command::GenSchema(args) => gen_schema::run(args),
     }
