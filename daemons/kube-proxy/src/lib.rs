@@ -3,19 +3,20 @@
 //! [`model`] is what is known, [`rules`] makes rules of it, [`ruleset`] keeps them as a value and computes differences, [`nft`]
 //! writes those as text: all pure. [`writer`] hands the text to the kernel, [`run`] connects it to the API server.
 
-//mod args;
-//pub mod config;
-//mod conntrack;
-//mod health;
+mod args;
+pub mod config;
+mod conntrack;
+mod drift;
+mod health;
 pub mod model;
+mod netlink;
 pub mod nft;
 pub mod rules;
 pub mod ruleset;
-//mod run;
-//mod state;
+mod run;
 #[cfg(test)]
 mod trace;
-//pub mod writer;
+pub mod writer;
 
-//pub use args::{Args, main};
-//pub use run::run;
+pub use args::{Args, main};
+pub use run::run;

@@ -179,7 +179,9 @@ impl Ruleset {
         self.chains.get(name)
     }
 
-    pub fn element(&self, set: &str, key: &Key) -> Option<&Verdict> {
+    /// For tests that follow a packet.
+    #[cfg(test)]
+    pub(crate) fn element(&self, set: &str, key: &Key) -> Option<&Verdict> {
         let (_, wanted) = self.elements.iter().find(|((name, k), _)| *name == set && k == key)?;
         wanted.values().next()
     }
@@ -298,11 +300,6 @@ impl Ruleset {
             elements: self.elements.iter().filter_map(|(k, w)| Some((k.clone(), w.values().next()?.clone()))).collect(),
             ..Difference::default()
         }
-    }
-
-    /// The base chains, which carry a type, a hook and a priority.
-    pub fn base(&self, chain: &str) -> Option<Base> {
-        self.chains.get(chain)?.base
     }
 }
 
