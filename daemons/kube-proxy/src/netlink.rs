@@ -47,7 +47,10 @@ impl Netfilter {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
         bind(&fd, &SocketAddrNetlink::new(0, groups))?;
-        Ok(Self { fd: AsyncFd::register(fd).map_err(|e| io::Error::from(e))?, sequence: 0 })
+        // Deprecated for types that may lie about their descriptor; an OwnedFd does not, and the replacement is unsafe to call.
+        #[expect(deprecated, reason = "see above")]
+        let fd = AsyncFd::new(fd)?;
+        Ok(Self { fd, sequence: 0 })
     }
 
     pub(crate) async fn receive(&self) -> io::Result<Vec<u8>> {
