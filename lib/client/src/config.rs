@@ -162,6 +162,11 @@ impl Config {
         Ok(config)
     }
 
+    /// The same server, as nobody: for those who bring credentials of their own.
+    pub fn without_credentials(self) -> Self {
+        Self { certificate: None, token: None, impersonate: None, ..self }
+    }
+
     /// `https://host:port` with the path prefix.
     pub fn url(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

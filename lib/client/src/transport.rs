@@ -45,6 +45,9 @@ pub enum TransportError {
     Body(#[source] BoxError),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
+    /// Of a transport that asks for credentials before it sends.
+    #[error("getting credentials for {0}")]
+    Credentials(String, #[source] BoxError),
 }
 
 /// Sends requests whose URI is a path.
