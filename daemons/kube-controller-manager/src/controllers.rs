@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::{deployment, endpoints, garbage_collector, namespace, replicaset, root_ca, service_account};
+use crate::{certificates, deployment, endpoints, garbage_collector, namespace, node_ipam, replicaset, root_ca, service_account};
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -28,11 +28,15 @@ macro_rules! controllers {
 }
 
 controllers! {
+    certificates::approve::NAME, "csrapproving", certificates::approve::run;
+    certificates::clean::NAME, "csrcleaner", certificates::clean::run;
+    certificates::sign::NAME, "csrsigning", certificates::sign::run;
     deployment::NAME, "deployment", deployment::run;
     endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;
     endpoints::slice::NAME, "endpointslice", endpoints::slice::run;
     garbage_collector::NAME, "garbagecollector", garbage_collector::run;
     namespace::NAME, "namespace", namespace::run;
+    node_ipam::NAME, "nodeipam", node_ipam::run;
     "replicaset-controller", "replicaset", replicaset::run_replica_sets;
     "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
     root_ca::NAME, "root-ca-cert-publisher", root_ca::run;

@@ -5,6 +5,7 @@
 
 mod args;
 mod batch;
+mod certificates;
 mod claims;
 mod clock;
 mod context;
@@ -20,6 +21,8 @@ mod hash;
 mod identity;
 mod int_or_percent;
 mod namespace;
+mod node;
+mod node_ipam;
 mod node_lifecycle;
 mod owner;
 mod pod;
@@ -35,8 +38,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use client::Client;
 use client::lease::{self, LeaseConfig};
+use client::{Client, Config};
 use daemon::endpoints::MetricsAccess;
 use daemon::health::Checks;
 use daemon::{Shutdown, Threads};
@@ -60,11 +63,16 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let selected = controllers::selected(&args.controllers)?;
     let settings = args.settings()?;
-    let client = match &args.kubeconfig {
-        Some(path) => Client::from_kubeconfig(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
-        None => Client::in_cluster().context("no --kubeconfig was given")?,
+    let config = match &args.kubeconfig {
+        Some(path) => Config::from_kubeconfig(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
+        None => Config::in_cluster().context("no --kubeconfig was given")?,
     };
-    let identities = Identities::shared(client.clone());
+    let client = Client::new(config.clone());
+    let identities = if args.use_service_account_credentials {
+        Identities::service_accounts(client.clone(), Client::new(config.without_credentials()))
+    } else {
+        Identities::shared(client.clone())
+    };
     if let Some((listener, tls)) = args.serving.open(PORT).await? {
         let checks = Checks::new();
         tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, MetricsAccess::Certificate, shutdown.clone()));

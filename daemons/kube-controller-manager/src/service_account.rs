@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::error::{During, Error};
 
 pub(crate) const NAME: &str = "serviceaccount-controller";
+const IDENTITY: &str = "service-account-controller";
 const DEFAULT: &str = "default";
 
 pub(crate) async fn run(ctx: Arc<Context>) {
@@ -27,7 +28,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
             q.add(change.object().namespace.clone());
         }
     });
-    let client = ctx.client(NAME);
+    let client = ctx.client(IDENTITY);
     client::controller::run(NAME, queue, 1, move |namespace| {
         let (ctx, client) = (ctx.clone(), client.clone());
         async move { reconcile(&ctx, &client, &namespace).await }

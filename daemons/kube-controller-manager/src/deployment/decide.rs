@@ -776,3 +776,6 @@ fn set_name(deployment: &str, hash: &str) -> String {
     let keep = NAME_MAX - 1 - hash.len();
     format!("{}-{hash}", deployment.get(..keep).unwrap_or(deployment))
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         }
     });
     let controller = Arc::new(Controller {
-        client: ctx.client(NAME),
-        events: ctx.events(NAME, COMPONENT),
+        client: ctx.client(COMPONENT),
+        events: ctx.events(COMPONENT, COMPONENT),
         written: Fence::new(informers.endpoints.clone()),
         ctx: ctx.clone(),
     });

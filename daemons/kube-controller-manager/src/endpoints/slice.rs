@@ -483,7 +483,10 @@ mod tests {
                         slice.metadata.name = Some(format!("web-{}", slices.len() + writes * 100));
                         slices.push(*slice);
                     }
-                    Write::Update(slice) => *slices.iter_mut().find(|s| s.name() == slice.name()).unwrap() = *slice,
+                    Write::Update(slice) => {
+                        let i = slices.iter().position(|s| s.name() == slice.name()).unwrap();
+                        slices[i] = *slice;
+                    }
                 }
             }
         }

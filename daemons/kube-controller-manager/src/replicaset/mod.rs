@@ -38,8 +38,8 @@ pub(crate) async fn run_replication_controllers(ctx: Arc<Context>) {
 async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>) {
     let queue: Queue<ObjectKey> = Queue::new();
     let controller = Arc::new(Controller {
-        client: ctx.client(K::CONTROLLER),
-        events: ctx.events(K::CONTROLLER, K::COMPONENT),
+        client: ctx.client(K::COMPONENT),
+        events: ctx.events(K::COMPONENT, K::COMPONENT),
         pods: Fence::new(ctx.informers.pods.clone()),
         written: Fence::new(owners.clone()),
         owners,
