@@ -75,14 +75,14 @@ struct Column {
 
 /// The remembered columns.
 #[derive(Debug, Default)]
-pub struct PodCounts {
+pub(crate) struct PodCounts {
     columns: Vec<Column>,
     clock: u64,
 }
 
 impl PodCounts {
     /// Matching pods per row; `pods` are the pods of each row, walked only when the query is new.
-    pub fn get(&mut self, query: &PodQuery, pods: &[Vec<Arc<PodInfo>>]) -> Arc<Vec<u32>> {
+    pub(crate) fn get(&mut self, query: &PodQuery, pods: &[Vec<Arc<PodInfo>>]) -> Arc<Vec<u32>> {
         self.clock += 1;
         if let Some(column) = self.columns.iter_mut().find(|c| c.query == *query) {
             column.asked = self.clock;
@@ -99,11 +99,11 @@ impl PodCounts {
         per_row
     }
 
-    pub fn add(&mut self, row: usize, pod: &PodInfo) {
+    pub(crate) fn add(&mut self, row: usize, pod: &PodInfo) {
         self.adjust(row, pod, 1);
     }
 
-    pub fn remove(&mut self, row: usize, pod: &PodInfo) {
+    pub(crate) fn remove(&mut self, row: usize, pod: &PodInfo) {
         self.adjust(row, pod, -1);
     }
 
@@ -119,4 +119,4 @@ impl PodCounts {
 }
 
 /// Labels of a namespace that is not known (yet).
-pub static NO_LABELS: Labels = Labels::new();
+pub(crate) static NO_LABELS: Labels = Labels::new();

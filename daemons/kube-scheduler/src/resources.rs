@@ -75,7 +75,7 @@ pub struct Request {
 }
 
 /// The requests of a pod: its containers together, or its hungriest moment while starting; then its overhead.
-pub fn request_of(pod: &Pod) -> Request {
+pub(crate) fn request_of(pod: &Pod) -> Request {
     let exact = aggregate(pod, Resources::from_list);
     let scored = aggregate(pod, |list| {
         let mut resources = Resources::from_list(list);
@@ -147,7 +147,7 @@ fn aggregate(pod: &Pod, read: impl Fn(&Quantities) -> Resources) -> Resources {
 }
 
 /// Whole units, rounded up; what cannot be read counts as nothing, as the API server refuses it.
-pub fn value(quantity: &Quantity) -> i64 {
+pub(crate) fn value(quantity: &Quantity) -> i64 {
     quantity.0.parse::<machinery::quantity::Quantity>().map(|q| q.value()).unwrap_or(0)
 }
 

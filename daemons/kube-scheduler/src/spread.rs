@@ -63,4 +63,4 @@ impl SpreadConstraint {
     }
 }
 
-pub const HOSTNAME: &str = "kubernetes.io/hostname";
+pub(crate) const HOSTNAME: &str = "kubernetes.io/hostname";

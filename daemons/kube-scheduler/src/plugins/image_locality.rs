@@ -12,7 +12,7 @@ const LEAST: i64 = 23 * MIB;
 const MOST_PER_CONTAINER: i64 = 1000 * MIB;
 
 #[derive(Debug)]
-pub struct ImageLocality;
+pub(crate) struct ImageLocality;
 
 impl Plugin for ImageLocality {
     fn name(&self) -> &'static str {

@@ -7,7 +7,7 @@ use crate::nodes::Row;
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct NodeAffinity;
+pub(crate) struct NodeAffinity;
 
 impl Plugin for NodeAffinity {
     fn name(&self) -> &'static str {

@@ -5,7 +5,7 @@ use crate::framework::{Cure, Cycle, Plugin, Verdicts};
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct NodeName;
+pub(crate) struct NodeName;
 
 impl Plugin for NodeName {
     fn name(&self) -> &'static str {

@@ -5,7 +5,7 @@ use crate::framework::{Cure, Cycle, Plugin, Verdicts};
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct NodePorts;
+pub(crate) struct NodePorts;
 
 impl Plugin for NodePorts {
     fn name(&self) -> &'static str {

@@ -116,7 +116,7 @@ impl Plugin for NodeResourcesFit {
 
 /// Prefers nodes on which CPU and memory are used in like measure, and stay so with the pod.
 #[derive(Debug)]
-pub struct BalancedAllocation;
+pub(crate) struct BalancedAllocation;
 
 /// 100 when both fractions are equal, 50 when one is full and the other empty.
 fn balance(used: [i64; 2], capacity: [i64; 2]) -> i64 {

@@ -8,7 +8,7 @@ use crate::plugins::tolerates;
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct NodeUnschedulable;
+pub(crate) struct NodeUnschedulable;
 
 impl Plugin for NodeUnschedulable {
     fn name(&self) -> &'static str {

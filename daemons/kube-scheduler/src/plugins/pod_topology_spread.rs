@@ -16,7 +16,7 @@ use crate::spread::{HOSTNAME, SpreadConstraint};
 use crate::world::WorkloadKind;
 
 #[derive(Debug)]
-pub struct PodTopologySpread;
+pub(crate) struct PodTopologySpread;
 
 impl PodTopologySpread {
     const NAME: &'static str = "PodTopologySpread";

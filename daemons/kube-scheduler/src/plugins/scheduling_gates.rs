@@ -5,7 +5,7 @@ use crate::framework::Plugin;
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct SchedulingGates;
+pub(crate) struct SchedulingGates;
 
 impl Plugin for SchedulingGates {
     fn name(&self) -> &'static str {

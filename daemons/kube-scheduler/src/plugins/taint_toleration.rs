@@ -8,7 +8,7 @@ use crate::nodes::Row;
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct TaintToleration;
+pub(crate) struct TaintToleration;
 
 /// One of the tolerations covers the taint.
 pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
@@ -30,7 +30,7 @@ pub fn tolerates(tolerations: &[Toleration], taint: &Taint) -> bool {
 }
 
 /// The taint keeps new pods off the node.
-pub fn repels(taint: &Taint) -> bool {
+pub(crate) fn repels(taint: &Taint) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
 }
 

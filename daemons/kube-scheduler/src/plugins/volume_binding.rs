@@ -9,7 +9,7 @@ use crate::framework::{Cure, Cycle, Plugin, PreFilter, Verdicts};
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
-pub struct VolumeBinding;
+pub(crate) struct VolumeBinding;
 
 impl Plugin for VolumeBinding {
     fn name(&self) -> &'static str {
