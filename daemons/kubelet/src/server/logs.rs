@@ -289,7 +289,7 @@ struct Changes(AsyncFd<OwnedFd>);
 impl Changes {
     fn of(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let this = Self(AsyncFd::new(fd)?);
+        let this = Self(AsyncFd::register(fd)?);
         this.add(path)?;
         Ok(this)
     }
