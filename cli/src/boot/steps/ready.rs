@@ -1,0 +1,117 @@
+//! Waiting until the cluster really works: the API server answers; the node and the system pods are Ready.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use api::Kind as _;
+use api::core::{Node, Pod};
+use client::{Client, ListParams};
+
+const API_SECONDS_MAX: u64 = 240;
+const READY_SECONDS_MAX: u64 = 300;
+
+/// Static pods, by the name of their container; their mirror pods end with the node's name.
+const STATIC_PODS: &[&str] = &["kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+const DNS_LABEL: &str = "kube-dns";
+
+pub(super) mod server {
+    use super::*;
+    use crate::boot::context::Context;
+    use crate::boot::plan::Check;
+    use crate::boot::steps::wait;
+
+    async fn missing(context: &Context) -> Result<Option<String>> {
+        // The API server makes this namespace itself, when it is up.
+        let namespace: Result<api::core::Namespace, _> = context.api().await?.get("", "kube-system").await;
+        Ok(namespace.err().map(|error| format!("{error}")))
+    }
+
+    pub(in crate::boot::steps) async fn check(context: &Context) -> Result<Check> {
+        Ok(missing(context).await?.map_or(Check::Done, Check::Todo))
+    }
+
+    pub(in crate::boot::steps) async fn apply(context: &Context) -> Result<()> {
+        wait::until("waiting for the API server", Duration::from_secs(API_SECONDS_MAX), async || missing(context).await).await
+    }
+}
+
+pub(super) mod node {
+    use super::*;
+    use crate::boot::context::Context;
+    use crate::boot::plan::Check;
+    use crate::boot::steps::wait;
+
+    async fn missing(context: &Context) -> Result<Vec<String>> {
+        let client = context.api().await?;
+        let node: Node = client.get("", &context.node_name).await?;
+        let mut missing: Vec<String> = node_problem(&node).into_iter().collect();
+        missing.extend(system_pods(client, &context.node_name).await?.into_iter().filter_map(|pod| pod.problem));
+        Ok(missing)
+    }
+
+    pub(in crate::boot::steps) async fn check(context: &Context) -> Result<Check> {
+        Ok(match missing(context).await {
+            Ok(missing) => Check::of(missing),
+            Err(error) => Check::Todo(format!("{error:#}")),
+        })
+    }
+
+    pub(in crate::boot::steps) async fn apply(context: &Context) -> Result<()> {
+        wait::until("waiting until all is ready", Duration::from_secs(READY_SECONDS_MAX), async || {
+            let missing = missing(context).await?;
+            Ok((!missing.is_empty()).then(|| missing.join("; ")))
+        })
+        .await
+    }
+}
+
+pub(crate) fn node_problem(node: &Node) -> Option<String> {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    match conditions.iter().find(|c| c.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => None,
+        Some(ready) => Some(format!("node {} is not ready: {}", node.name(), ready.message.as_deref().unwrap_or_default())),
+        None => Some(format!("node {} has said nothing yet", node.name())),
+    }
+}
+
+/// A pod that the cluster can't do without.
+#[derive(Debug)]
+pub(crate) struct SystemPod {
+    pub(crate) name: String,
+    pub(crate) pod: Option<Pod>,
+    pub(crate) problem: Option<String>,
+}
+
+pub(crate) async fn system_pods(client: &Client, node: &str) -> Result<Vec<SystemPod>> {
+    let pods = client.list::<Pod>("kube-system", &ListParams::default()).await?.items;
+    let find = |name: &str, wanted: &dyn Fn(&Pod) -> bool| {
+        // While one replaces another, the ready one counts.
+        let mut found: Vec<&Pod> = pods.iter().filter(|pod| wanted(pod)).collect();
+        found.sort_by_key(|pod| pod_problem(pod).is_some());
+        let pod = found.first().copied().cloned();
+        let problem = match &pod {
+            Some(pod) => pod_problem(pod),
+            None => Some(format!("pod {name} is not there")),
+        };
+        SystemPod { name: name.to_owned(), pod, problem }
+    };
+    let mut all: Vec<SystemPod> =
+        STATIC_PODS.iter().map(|name| find(name, &|pod| pod.name() == format!("{name}-{node}"))).collect();
+    let dns = |pod: &Pod| pod.meta().labels.as_ref().and_then(|l| l.get("k8s-app")).is_some_and(|app| app == DNS_LABEL);
+    all.push(find("cluster-dns", &dns));
+    Ok(all)
+}
+
+fn pod_problem(pod: &Pod) -> Option<String> {
+    let status = pod.status.clone().unwrap_or_default();
+    let ready = status.conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    if ready {
+        return None;
+    }
+    let waiting = status.container_statuses.unwrap_or_default().into_iter().find_map(|c| c.state?.waiting);
+    let reason = waiting.map_or_else(
+        || status.phase.unwrap_or_else(|| "no phase".to_owned()),
+        |w| format!("{} {}", w.reason.unwrap_or_default(), w.message.unwrap_or_default()),
+    );
+    Some(format!("pod {} is not ready: {}", pod.name(), reason.trim_end()))
+}
