@@ -289,7 +289,8 @@ struct Changes(AsyncFd<OwnedFd>);
 impl Changes {
     fn of(path: &Path) -> io::Result<Self> {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let this = Self(AsyncFd::register(fd)?);
+        #[expect(deprecated, reason = "its flaw is with types that close early; an OwnedFd lives as long as the AsyncFd")]
+        let this = Self(AsyncFd::new(fd)?);
         this.add(path)?;
         Ok(this)
     }
