@@ -6,5 +6,6 @@ mod pod;
 mod probe;
 mod runtime;
 mod server;
+mod status;
 mod volume;
 pub use args::Args;
