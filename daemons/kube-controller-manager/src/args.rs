@@ -84,7 +84,7 @@ pub struct Args {
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
     pub node_monitor_period: Duration,
     /// How long a running node may be silent before it is marked unhealthy.
-    #[arg(long, default_value = "50s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "40s", value_parser = duration, value_name = "DURATION")]
     pub node_monitor_grace_period: Duration,
     /// How long a starting node may be silent before it is marked unhealthy.
     #[arg(long, default_value = "1m0s", value_parser = duration, value_name = "DURATION")]

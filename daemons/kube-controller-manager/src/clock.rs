@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::jiff::{SignedDuration, Timestamp};
-use api::metav1::{MicroTime, Time};
+use api::metav1::Time;
 use tokio::time::Instant;
 
 #[derive(Clone, Debug)]
@@ -36,11 +36,6 @@ impl Clock {
 /// A timestamp for the wire, which has whole seconds.
 pub(crate) fn time(at: Timestamp) -> Time {
     Time(machinery::time::truncate_to_seconds(at))
-}
-
-/// A timestamp for fields with microseconds.
-pub(crate) fn micro_time(at: Timestamp) -> MicroTime {
-    MicroTime(at)
 }
 
 /// How long until `at`; zero when it has passed.

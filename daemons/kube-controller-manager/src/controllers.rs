@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::context::Context;
-use crate::{certificates, deployment, endpoints, garbage_collector, namespace, node_ipam, replicaset, root_ca, service_account};
+use crate::{
+    certificates, deployment, endpoints, garbage_collector, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
+    service_account, taint_eviction,
+};
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -37,10 +40,13 @@ controllers! {
     garbage_collector::NAME, "garbagecollector", garbage_collector::run;
     namespace::NAME, "namespace", namespace::run;
     node_ipam::NAME, "nodeipam", node_ipam::run;
+    node_lifecycle::NAME, "nodelifecycle", node_lifecycle::run;
+    pod_gc::NAME, "podgc", pod_gc::run;
     "replicaset-controller", "replicaset", replicaset::run_replica_sets;
     "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
     root_ca::NAME, "root-ca-cert-publisher", root_ca::run;
     service_account::NAME, "serviceaccount", service_account::run;
+    taint_eviction::NAME, "taint-eviction", taint_eviction::run;
 }
 
 /// Controllers that upstream has and this daemon does not: naming them is no mistake, but nothing runs.

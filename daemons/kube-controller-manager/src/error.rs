@@ -34,10 +34,6 @@ impl Error {
         }
     }
 
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.api().is_some_and(client::Error::is_not_found)
-    }
-
     pub(crate) fn is_conflict(&self) -> bool {
         self.api().is_some_and(client::Error::is_conflict)
     }

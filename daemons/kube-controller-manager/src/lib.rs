@@ -26,11 +26,13 @@ mod node_ipam;
 mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_gc;
 mod replicaset;
 mod root_ca;
 mod selector;
 mod service_account;
 mod settings;
+mod taint_eviction;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

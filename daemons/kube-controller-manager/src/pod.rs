@@ -81,6 +81,32 @@ pub(crate) fn from_template<K: Kind>(template: &PodTemplateSpec, owner: &K, refe
     }
 }
 
+/// Says in the pod's status that it is about to be deleted through no fault of its own, and in which phase it ends.
+pub(crate) async fn mark_disrupted(
+    client: &client::Client,
+    pod: &Pod,
+    (reason, message): (&str, &str),
+    phase: Option<&str>,
+    now: Timestamp,
+) -> Result<(), crate::error::Error> {
+    use crate::error::During;
+    let mut status = serde_json::json!({"conditions": [{
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message,
+        "lastTransitionTime": crate::clock::time(now),
+    }]});
+    if let Some(phase) = phase {
+        status["phase"] = phase.into();
+    }
+    let patch = client::Patch::Strategic(serde_json::json!({"metadata": {"uid": pod.uid()}, "status": status}));
+    match client.patch::<Pod>(pod.namespace(), pod.name(), &patch, &client::PatchParams::status()).await {
+        // Gone, or another pod has its name: nothing is left to be said.
+        Err(error) if !error.is_not_found() && !error.is_conflict() => {
+            Err(error).during(|| format!("marking {}", client::ObjectKey::of(pod)))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// `owner-`, unless that could begin no pod's name.
 fn name_prefix(owner: &str) -> String {
     let prefix = format!("{owner}-");

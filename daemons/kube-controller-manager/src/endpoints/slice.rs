@@ -460,7 +460,7 @@ mod tests {
     }
 
     fn pods(count: usize) -> Vec<Pod> {
-        (0..count).map(|i| with_ip(running(&format!("p{i:03}")), &format!("10.244.{}.{}", i / 250, i % 250 + 1))).collect()
+        (0..count).map(|i| with_ip(running(&format!("p{i:03}")), &format!("10.244.{}.{}", 100 + i / 50, 100 + i % 50))).collect()
     }
 
     fn zone(_: &str) -> Option<Zone> {

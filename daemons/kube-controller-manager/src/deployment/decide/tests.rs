@@ -221,7 +221,7 @@ fn scaling_amid_a_rollout_keeps_proportions() {
         (10, 5, [8, 5], [5, 3]),
         (10, 0, [8, 5], [0, 0]),
         (10, 20, [10, 3], [18, 5]),
-        (10, 12, [5, 5], [7, 8]),
+        (10, 12, [5, 5], [6, 9]),
     ] {
         let old = deployment(from, "3", "2");
         let sets = [set("v1", 1, before[0], before[0], &old), set("v2", 2, before[1], 0, &old)];
