@@ -54,6 +54,10 @@ pub enum Nominate {
     Set(String),
 }
 
+/// What upstream's DynamicResources says, before DefaultPreemption, of a pod without resource claims: part of every message
+/// that users know.
+const NO_CLAIMS: &str = "no new claims to deallocate";
+
 #[derive(Debug)]
 struct Placed {
     node: String,
@@ -262,7 +266,7 @@ impl Scheduler {
                     if !waits && self.nominated.remove(&pod.uid).is_some() {
                         nominate = Nominate::Clear;
                     }
-                    diagnosis.post_filter = reason;
+                    diagnosis.post_filter = format!("{NO_CLAIMS}, {reason}");
                 }
             }
         }
