@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use tokio::net::TcpListener;
 
 use crate::Shutdown;
@@ -26,7 +26,7 @@ pub async fn run(listener: TcpListener, tls: Option<Arc<ServerTls>>, checks: Che
     let limits = Limits { connections_max: 256, handshakes_max: 32, ..Limits::default() };
     serve(listener, tls, limits, shutdown, move |request: Request<hyper::body::Incoming>| {
         let answer = respond(&request, &checks, access);
-        async move { answer }
+        async move { answer.map(|body| body.map_err(|never| match never {}).boxed_unsync()) }
     })
     .await;
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
@@ -50,18 +50,19 @@ impl Default for Limits {
     }
 }
 
+/// A response's body, whatever makes it.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
 /// The address of the peer; a request extension.
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteAddr(pub SocketAddr);
 
 /// Serves until `shutdown` is requested, then lets requests under way end. `handler` is called once for each request;
 /// it finds [`PeerCertificates`] and [`RemoteAddr`] in the request's extensions.
-pub async fn serve<H, F, B>(listener: TcpListener, tls: Option<Arc<ServerTls>>, limits: Limits, shutdown: Shutdown, handler: H)
+pub async fn serve<H, F>(listener: TcpListener, tls: Option<Arc<ServerTls>>, limits: Limits, shutdown: Shutdown, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
@@ -96,7 +97,7 @@ where
     }
 }
 
-async fn connection<H, F, B>(
+async fn connection<H, F>(
     socket: TcpStream,
     peer: SocketAddr,
     tls: Option<Arc<ServerTls>>,
@@ -107,9 +108,7 @@ async fn connection<H, F, B>(
 ) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<B>> + Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    F: Future<Output = Response<Body>> + Send + 'static,
 {
     let service = move |certificates: PeerCertificates| {
         hyper::service::service_fn(move |mut request: Request<Incoming>| {
