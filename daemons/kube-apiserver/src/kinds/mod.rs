@@ -4,79 +4,222 @@
 //! its own by implementing [`Rules`]; hooks it does not need have defaults, so that a kind without rules stores, lists,
 //! watches and patches like any other. Nothing here does I/O or reads a clock.
 
+mod admission;
+mod autoscaling;
+mod certificates;
+mod config;
+mod containers;
+mod defaults;
+mod devices;
+mod endpoints;
+mod event;
+mod extension;
+mod flow_control;
+mod jobs;
+mod lease;
+mod namespace;
+mod networking;
+mod node;
+mod pod;
+mod pod_spec;
+mod pod_validation;
+mod policy;
+mod quota;
+mod rbac;
+mod scheduling;
+mod service;
+mod storage;
+mod table;
+mod validate;
+mod value;
+mod volumes;
+mod workloads;
+
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
-use schema::Resource;
-use serde_json::Value;
+use machinery::meta;
+use schema::{Resource, TypeRef, builtin};
+use serde_json::{Value, json};
 
-/// One column of the table that `kubectl get` prints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Column {
-    pub name: &'static str,
-    /// `string`, `integer`, `date`…
-    pub kind: &'static str,
-    /// `name` for the column that identifies the object, else empty.
-    pub format: &'static str,
-    pub description: &'static str,
-    /// 0 is always shown, 1 with `-o wide`.
-    pub priority: i32,
-}
+pub use table::Column;
+
+/// A field that field selectors may name, and how its value is read.
+pub type Selectable = (&'static str, fn(&Value) -> String);
 
 /// What a kind does differently from the generic one. Objects arrive in the version they were sent in, with known
 /// fields of the right types only.
 pub trait Rules: Send + Sync + 'static {
-    /// Fills in what the sender left out.
+    /// Fills in what the sender left out, beyond what its types' defaults do.
     fn default(&self, _object: &mut Value) {}
-    /// Removes what a creator may not set and adds what the server decides.
+    /// Removes what a creator may not set and adds what the server decides. The status is gone already.
     fn prepare_for_create(&self, _object: &mut Value) {}
-    /// The same for an update of the object (`subresource` is empty) or of a subresource.
+    /// The same for an update of the object (`subresource` is empty) or of a subresource. Status and the rest are kept apart
+    /// already.
     fn prepare_for_update(&self, _new: &mut Value, _old: &Value, _subresource: &str) {}
     /// Everything that is wrong with the object beyond its metadata.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
     /// Everything that is wrong with the change beyond what `validate` says of the new object.
     fn validate_update(&self, _new: &Value, _old: &Value, _subresource: &str, _errors: &mut FieldErrors) {}
+    /// The table that `kubectl get` prints.
     fn columns(&self) -> &'static [Column] {
-        GENERIC_COLUMNS
+        table::GENERIC
     }
-    /// The cells, one for each column.
-    fn row(&self, object: &Value, now: Timestamp) -> Vec<Value>;
+    /// Beyond `metadata.name` and `metadata.namespace`.
+    fn selectable(&self) -> &'static [Selectable] {
+        &[]
+    }
+    /// Whether `metadata.generation` counts the changes of everything but metadata and status.
+    fn has_generation(&self) -> bool {
+        false
+    }
 }
 
-const GENERIC_COLUMNS: &[Column] = &[];
+/// A kind that only has columns.
+struct Columns(&'static [Column]);
+
+impl Rules for Columns {
+    fn columns(&self) -> &'static [Column] {
+        self.0
+    }
+}
+
+/// A kind without rules.
+struct Generic;
+
+impl Rules for Generic {}
+
+/// A custom resource: it counts its changes, and that is all.
+struct Custom;
+
+impl Rules for Custom {
+    fn has_generation(&self) -> bool {
+        true
+    }
+}
+
+fn rules(group: &str, kind: &str) -> &'static dyn Rules {
+    match (group, kind) {
+        ("", "ComponentStatus") => &Columns(node::COMPONENT_STATUS),
+        ("", "ConfigMap") => &config::ConfigMap,
+        ("", "Endpoints") => &endpoints::Endpoints,
+        ("", "Event") => &event::CoreEvent,
+        ("", "LimitRange") => &quota::LimitRange,
+        ("", "Namespace") => &namespace::Namespace,
+        ("", "Node") => &node::Node,
+        ("", "PersistentVolume") => &volumes::PersistentVolume,
+        ("", "PersistentVolumeClaim") => &volumes::PersistentVolumeClaim,
+        ("", "Pod") => &pod::Pod,
+        ("", "PodTemplate") => &workloads::PodTemplate,
+        ("", "ReplicationController") => &workloads::ReplicationController,
+        ("", "ResourceQuota") => &quota::ResourceQuota,
+        ("", "Secret") => &config::Secret,
+        ("", "Service") => &service::Service,
+        ("", "ServiceAccount") => &config::ServiceAccount,
+        ("admissionregistration.k8s.io", "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration") => {
+            &admission::WebhookConfiguration
+        }
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy") => &admission::ValidatingPolicy,
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy") => &admission::MutatingPolicy,
+        ("admissionregistration.k8s.io", _) => &admission::PolicyBinding,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => &extension::CustomResourceDefinition,
+        ("apiregistration.k8s.io", "APIService") => &extension::ApiService,
+        ("apps", "ControllerRevision") => &workloads::ControllerRevision,
+        ("apps", "DaemonSet") => &workloads::DaemonSet,
+        ("apps", "Deployment") => &workloads::Deployment,
+        ("apps", "ReplicaSet") => &workloads::ReplicaSet,
+        ("apps", "StatefulSet") => &workloads::StatefulSet,
+        ("autoscaling", "HorizontalPodAutoscaler") => &autoscaling::HorizontalPodAutoscaler,
+        ("autoscaling", "Scale") => &autoscaling::Scale,
+        ("batch", "CronJob") => &jobs::CronJob,
+        ("batch", "Job") => &jobs::Job,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &certificates::CertificateSigningRequest,
+        ("coordination.k8s.io", "Lease") => &lease::Lease,
+        ("discovery.k8s.io", "EndpointSlice") => &endpoints::EndpointSlice,
+        ("events.k8s.io", "Event") => &event::NewEvent,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &flow_control::FlowSchema,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow_control::PriorityLevel,
+        ("networking.k8s.io", "Ingress") => &networking::Ingress,
+        ("networking.k8s.io", "IngressClass") => &networking::IngressClass,
+        ("networking.k8s.io", "IPAddress") => &Columns(networking::IP_ADDRESS),
+        ("networking.k8s.io", "NetworkPolicy") => &networking::NetworkPolicy,
+        ("networking.k8s.io", "ServiceCIDR") => &Columns(networking::SERVICE_CIDR),
+        ("node.k8s.io", "RuntimeClass") => &scheduling::RuntimeClass,
+        ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
+        ("rbac.authorization.k8s.io", "ClusterRole" | "Role") => &rbac::Role,
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding" | "RoleBinding") => &rbac::Binding,
+        ("resource.k8s.io", "DeviceClass") => &devices::DeviceClass,
+        ("resource.k8s.io", "ResourceClaim") => &devices::ResourceClaim,
+        ("resource.k8s.io", "ResourceClaimTemplate") => &Columns(table::NAME_AND_AGE),
+        ("resource.k8s.io", "ResourceSlice") => &devices::ResourceSlice,
+        ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
+        ("storage.k8s.io", "CSIDriver") => &storage::CsiDriver,
+        ("storage.k8s.io", "CSINode") => &Columns(storage::CSI_NODE),
+        ("storage.k8s.io", "CSIStorageCapacity") => &Columns(storage::CSI_STORAGE_CAPACITY),
+        ("storage.k8s.io", "StorageClass") => &storage::StorageClass,
+        ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
+        ("storage.k8s.io", "VolumeAttributesClass") => &Columns(storage::VOLUME_ATTRIBUTES_CLASS),
+        _ => &Generic,
+    }
+}
 
 /// The rules of one resource with what all kinds have in common. Cheap to copy.
 #[derive(Clone, Copy)]
 pub struct Strategy {
     rules: &'static dyn Rules,
-    namespaced: bool,
+    ty: Option<TypeRef<'static>>,
     has_status: bool,
 }
 
 /// The strategy of a built-in resource.
 pub fn strategy(resource: &Resource) -> Strategy {
-    Strategy { rules: &Generic, namespaced: resource.namespaced, has_status: resource.subresource("status").is_some() }
+    Strategy {
+        rules: rules(&resource.group, &resource.kind),
+        ty: builtin().type_of(&resource.group, &resource.version, &resource.kind),
+        has_status: resource.subresource("status").is_some(),
+    }
 }
 
 impl Strategy {
-    /// The strategy of a kind without rules of its own, such as one that a CustomResourceDefinition defines.
-    pub fn generic(namespaced: bool, has_status: bool) -> Self {
-        Self { rules: &Generic, namespaced, has_status }
+    /// The strategy of a kind that a CustomResourceDefinition defines.
+    pub fn custom(has_status: bool) -> Self {
+        Self { rules: &Custom, ty: None, has_status }
     }
 
     /// Fills in what the sender left out. Idempotent.
     pub fn default(&self, object: &mut Value) {
+        if let Some(ty) = self.ty {
+            defaults::complete(object, ty);
+        }
         self.rules.default(object);
     }
 
     /// Removes what a creator may not set (status) and sets the first generation.
     pub fn prepare_for_create(&self, object: &mut Value) {
+        if self.has_status {
+            match self.ty {
+                Some(_) => value::set(object, "status", json!({})),
+                None => value::unset(object, "status"),
+            }
+        }
+        if self.rules.has_generation() {
+            meta::metadata_mut(object).insert("generation".to_owned(), json!(1));
+        }
         self.rules.prepare_for_create(object);
     }
 
     /// Keeps the parts that this request may not change as they were and counts the generation up. `subresource` is empty
     /// for the object itself.
     pub fn prepare_for_update(&self, new: &mut Value, old: &Value, subresource: &str) {
+        match subresource {
+            "" if self.has_status => value::restore(new, old, "status"),
+            "status" => keep_all_but_status(new, old),
+            _ => {}
+        }
         self.rules.prepare_for_update(new, old, subresource);
+        if self.rules.has_generation() {
+            let generation = meta::generation(old) + i64::from(subresource != "status" && is_changed(new, old));
+            meta::metadata_mut(new).insert("generation".to_owned(), json!(generation));
+        }
     }
 
     pub fn validate_create(&self, object: &Value) -> FieldErrors {
@@ -88,6 +231,9 @@ impl Strategy {
     pub fn validate_update(&self, new: &Value, old: &Value, subresource: &str) -> FieldErrors {
         let mut errors = FieldErrors::default();
         self.rules.validate_update(new, old, subresource, &mut errors);
+        if subresource.is_empty() {
+            self.rules.validate(new, &mut errors);
+        }
         errors
     }
 
@@ -95,21 +241,42 @@ impl Strategy {
         self.rules.columns()
     }
 
+    /// The cells of one row, one for each column.
     pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        self.rules.row(object, now)
+        let row = table::Row { object, now };
+        self.rules.columns().iter().map(|column| (column.cell)(&row)).collect()
     }
 
-    /// The fields a field selector may name, with their values; `metadata.name` and `metadata.namespace` always.
-    pub fn selectable_fields(&self, _object: &Value) -> Vec<(&'static str, String)> {
-        Vec::new()
+    /// The fields a field selector may name, with their values.
+    pub fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
+        let metadata = [
+            ("metadata.name", meta::name(object).to_owned()),
+            ("metadata.namespace", meta::namespace(object).to_owned()),
+        ];
+        let own = self.rules.selectable().iter().map(|(name, read)| (*name, read(object)));
+        metadata.into_iter().chain(own).collect()
+    }
+}
+
+/// An update of the status changes nothing else but labels and annotations.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let (Some(new), Some(old)) = (new.as_object_mut(), old.as_object()) else { return };
+    let kept = |field: &str| !matches!(field, "status" | "metadata" | "apiVersion" | "kind");
+    new.retain(|field, _| !kept(field));
+    for (field, value) in old.iter().filter(|(field, _)| kept(field)) {
+        new.insert(field.clone(), value.clone());
     }
 }
 
-/// A kind without rules.
-struct Generic;
-
-impl Rules for Generic {
-    fn row(&self, _object: &Value, _now: Timestamp) -> Vec<Value> {
-        Vec::new()
-    }
+/// Whether anything but metadata and status differs.
+fn is_changed(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return new != old };
+    let counted = |field: &str| !matches!(field, "status" | "metadata" | "apiVersion" | "kind");
+    let differs = |a: &serde_json::Map<String, Value>, b: &serde_json::Map<String, Value>| {
+        a.iter().any(|(field, value)| counted(field) && b.get(field) != Some(value))
+    };
+    differs(new, old) || differs(old, new)
 }
+
+#[cfg(test)]
+mod tests;
