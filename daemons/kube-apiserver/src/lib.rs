@@ -1,1 +1,94 @@
-//! The Kubernetes API server.
+//! The Kubernetes API server: the only part of the cluster that opens the store, and the door to everything in it.
+//!
+//! | Question | Answer |
+//! |---|---|
+//! | What happens to a request, in which order? | [`pipeline`] |
+//! | What is it about? | [`request_info`] |
+//! | Who asks, and may they? | [`authn`], [`authz`] |
+//! | What completes and refuses objects? | [`admission`], [`kinds`] |
+//! | What do the verbs do? | [`registry`], one file each |
+//! | What is below an object? | [`subresources`], [`proxy`] for streams |
+//! | How is it written down for the client? | [`respond`], [`discovery`], [`openapi`] |
+//! | What does every cluster start with? | [`bootstrap`] |
+//!
+//! **Invariants:** no endpoint is reached by a request that was not authenticated and authorised; no endpoint checks that
+//! again; every error is a `metav1.Status`; nothing is encoded again for another reader of the same bytes.
+
+pub mod admission;
+pub mod args;
+pub mod authn;
+pub mod authz;
+pub mod body;
+pub mod bootstrap;
+pub mod config;
+pub mod convert;
+pub mod custom;
+pub mod discovery;
+pub mod endpoints;
+pub mod filters;
+pub mod follow;
+
+pub mod kinds;
+pub mod lookup;
+pub mod metrics;
+pub mod openapi;
+pub mod paths;
+pub mod pipeline;
+pub mod proxy;
+pub mod registry;
+pub mod request_info;
+pub mod respond;
+pub mod reviews;
+pub mod server;
+pub mod service_ip;
+pub mod subresources;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use daemon::tls::{ServerTls, TlsFiles};
+use tokio::net::TcpListener;
+
+pub use args::Args;
+pub use server::{ApiServer, Config};
+
+/// The program.
+pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    daemon::run_main::<Args, _, _>(args, daemon::Threads::PerCore, |args| &args.common, run)
+}
+
+/// Serves until shutdown.
+pub async fn run(args: Args, shutdown: daemon::Shutdown) -> anyhow::Result<()> {
+    let tls = Arc::new(tls(&args)?);
+    let address = SocketAddr::new(args.bind_address, args.secure_port);
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let config = config::load(&args).await?;
+    tokio::spawn(::store::compactor::run(config.storage.clone(), ::store::compactor::INTERVAL));
+    let server = ApiServer::start(config, shutdown.clone()).await?;
+    tracing::info!(%address, "serving");
+    let limits = daemon::http::Limits::default();
+    daemon::http::serve(listener, Some(tls), limits, shutdown, move |request| {
+        let server = server.clone();
+        async move { server.handle(request).await }
+    })
+    .await;
+    Ok(())
+}
+
+fn tls(args: &Args) -> anyhow::Result<ServerTls> {
+    let client_cas = args.client_ca_file.iter().chain(&args.requestheader_client_ca_file).cloned().collect();
+    match (&args.tls_cert_file, &args.tls_private_key_file) {
+        (Some(certificate), Some(key)) => {
+            let files = TlsFiles { certificate: certificate.clone(), key: key.clone(), client_cas };
+            ServerTls::from_files(files).context("the serving certificate")
+        }
+        (None, None) => {
+            let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), args.bind_address.to_string()];
+            ServerTls::self_signed(&names, client_cas).context("making a serving certificate")
+        }
+        _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file go together"),
+    }
+}

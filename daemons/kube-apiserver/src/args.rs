@@ -1,0 +1,200 @@
+//! The flags, with upstream's names.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// The Kubernetes API server validates and stores the objects of a cluster, and is the only door to them.
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "kube-apiserver", disable_version_flag = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub common: daemon::CommonArgs,
+
+    /// The address on which the server tells others to reach it. Taken from --bind-address, or the host, when not given.
+    #[arg(long, value_name = "IP")]
+    pub advertise_address: Option<IpAddr>,
+    /// The address on which to listen.
+    #[arg(long, default_value = "0.0.0.0", value_name = "IP")]
+    pub bind_address: IpAddr,
+    /// The port on which to serve HTTPS.
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    pub secure_port: u16,
+    /// The certificate for HTTPS. A self-signed one is made when not given.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert_file: Option<PathBuf>,
+    /// The key of --tls-cert-file.
+    #[arg(long, value_name = "FILE")]
+    pub tls_private_key_file: Option<PathBuf>,
+
+    /// Where objects are kept: etcd3, or memory for tests.
+    #[arg(long, default_value = "etcd3", value_name = "BACKEND")]
+    pub storage_backend: StorageBackend,
+    /// The etcd servers (scheme://host:port), comma separated.
+    #[arg(long, value_delimiter = ',', value_name = "URL")]
+    pub etcd_servers: Vec<String>,
+    #[arg(long, value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub etcd_certfile: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// Allow anonymous requests.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub anonymous_auth: bool,
+    /// Clients with certificates of these authorities are users.
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Accept bootstrap tokens.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub enable_bootstrap_token_auth: bool,
+    /// Authorities of proxies that name users in headers.
+    #[arg(long, value_name = "FILE")]
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub requestheader_allowed_names: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "HEADERS")]
+    pub requestheader_username_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "HEADERS")]
+    pub requestheader_uid_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "HEADERS")]
+    pub requestheader_group_headers: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "PREFIXES")]
+    pub requestheader_extra_headers_prefix: Vec<String>,
+    /// The client certificate with which the server proves itself to aggregated servers.
+    #[arg(long, value_name = "FILE")]
+    pub proxy_client_cert_file: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub proxy_client_key_file: Option<PathBuf>,
+
+    /// Who issues service account tokens. The first signs; all are accepted.
+    #[arg(long, value_name = "URL")]
+    pub service_account_issuer: Vec<String>,
+    /// Keys that verify service account tokens.
+    #[arg(long, value_name = "FILE")]
+    pub service_account_key_file: Vec<PathBuf>,
+    /// The key that signs service account tokens.
+    #[arg(long, value_name = "FILE")]
+    pub service_account_signing_key_file: Option<PathBuf>,
+    /// Audiences that mean this server. The issuer when not given.
+    #[arg(long, value_delimiter = ',', value_name = "AUDIENCES")]
+    pub api_audiences: Vec<String>,
+    #[arg(long, value_name = "DURATION")]
+    pub service_account_max_token_expiration: Option<String>,
+    /// Accepted for compatibility: tokens live as long as they say.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    pub service_account_extend_token_expiration: bool,
+    #[arg(long, value_name = "URL")]
+    pub service_account_jwks_uri: Option<String>,
+
+    /// Ordered list of authorizers: Node, RBAC, AlwaysAllow, AlwaysDeny.
+    #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
+    pub authorization_mode: Vec<AuthorizationMode>,
+    #[arg(long, value_delimiter = ',', value_name = "PLUGINS")]
+    pub enable_admission_plugins: Vec<String>,
+    #[arg(long, value_delimiter = ',', value_name = "PLUGINS")]
+    pub disable_admission_plugins: Vec<String>,
+    /// Allow privileged containers.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub allow_privileged: bool,
+
+    /// The addresses that Services get: one range, or one of each family.
+    #[arg(long, value_delimiter = ',', default_value = "10.0.0.0/24", value_name = "CIDR")]
+    pub service_cluster_ip_range: Vec<String>,
+    /// The ports that Services get on nodes.
+    #[arg(long, default_value = "30000-32767", value_name = "FROM-TO")]
+    pub service_node_port_range: String,
+
+    /// The authority of kubelets' serving certificates; not verified when not given.
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_certificate_authority: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_client_certificate: Option<PathBuf>,
+    #[arg(long, value_name = "FILE")]
+    pub kubelet_client_key: Option<PathBuf>,
+    /// Which of a node's addresses to use, best first.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP",
+        value_name = "TYPES"
+    )]
+    pub kubelet_preferred_address_types: Vec<String>,
+
+    /// Where the audit log is written; `-` is standard output.
+    #[arg(long, value_name = "FILE")]
+    pub audit_log_path: Option<String>,
+    /// What the audit log holds: metadata of changes and reads when not given.
+    #[arg(long, value_name = "FILE")]
+    pub audit_policy_file: Option<PathBuf>,
+    /// Accepted for compatibility: rotate the file with logrotate.
+    #[arg(long, value_name = "DAYS", hide = true)]
+    pub audit_log_maxage: Option<u32>,
+    #[arg(long, value_name = "FILES", hide = true)]
+    pub audit_log_maxbackup: Option<u32>,
+    #[arg(long, value_name = "MB", hide = true)]
+    pub audit_log_maxsize: Option<u32>,
+
+    /// How many requests that read are served at once.
+    #[arg(long, default_value_t = 400, value_name = "N")]
+    pub max_requests_inflight: usize,
+    /// How many requests that change something are served at once.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub max_mutating_requests_inflight: usize,
+    /// Accepted for compatibility.
+    #[arg(long, value_name = "GATES", hide = true)]
+    pub feature_gates: Option<String>,
+    /// Accepted for compatibility: all built-in versions are served.
+    #[arg(long, value_name = "CONFIG", hide = true)]
+    pub runtime_config: Option<String>,
+    /// Accepted for compatibility.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    pub enable_aggregator_routing: bool,
+    /// Accepted for compatibility.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    pub profiling: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum StorageBackend {
+    Etcd3,
+    Memory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum AuthorizationMode {
+    #[value(name = "Node")]
+    Node,
+    #[value(name = "RBAC")]
+    Rbac,
+    #[value(name = "AlwaysAllow")]
+    AlwaysAllow,
+    #[value(name = "AlwaysDeny")]
+    AlwaysDeny,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_of_a_usual_manifest() {
+        let flags = "kube-apiserver --advertise-address=10.0.0.1 --allow-privileged=true --authorization-mode=Node,RBAC \
+            --client-ca-file=/etc/kubernetes/pki/ca.crt --enable-admission-plugins=NodeRestriction --enable-bootstrap-token-auth=true \
+            --etcd-cafile=/e/ca.crt --etcd-certfile=/e/c.crt --etcd-keyfile=/e/c.key --etcd-servers=https://127.0.0.1:2379 \
+            --kubelet-client-certificate=/k.crt --kubelet-client-key=/k.key \
+            --kubelet-preferred-address-types=InternalIP,ExternalIP,Hostname --proxy-client-cert-file=/p.crt --proxy-client-key-file=/p.key \
+            --requestheader-allowed-names=front-proxy-client --requestheader-client-ca-file=/f.crt \
+            --requestheader-extra-headers-prefix=X-Remote-Extra- --requestheader-group-headers=X-Remote-Group \
+            --requestheader-username-headers=X-Remote-User --secure-port=6443 \
+            --service-account-issuer=https://kubernetes.default.svc.cluster.local --service-account-key-file=/sa.pub \
+            --service-account-signing-key-file=/sa.key --service-cluster-ip-range=10.96.0.0/12 --tls-cert-file=/a.crt \
+            --tls-private-key-file=/a.key --anonymous-auth --audit-log-path=/var/log/audit.log";
+        let args = Args::try_parse_from(flags.split_whitespace()).unwrap();
+        assert_eq!(args.authorization_mode, [AuthorizationMode::Node, AuthorizationMode::Rbac]);
+        assert!(args.allow_privileged && args.anonymous_auth && args.enable_bootstrap_token_auth);
+        assert!(Args::try_parse_from(["kube-apiserver", "--no-such-flag"]).is_err());
+    }
+}

@@ -1,0 +1,216 @@
+//! Request bodies: which form they are in, reading them within bounds, and how strict to be about what they hold.
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use machinery::meta;
+use machinery::status::Status;
+use schema::TypeRef;
+use schema::strict;
+use serde_json::Value;
+
+use crate::pipeline::RequestBody;
+use crate::registry::options::{DeleteOptions, FieldValidation};
+use crate::registry::patch::{self, Patch};
+use crate::registry::{Context, Served, TypeSource};
+
+/// Larger bodies are refused.
+pub const BYTES_MAX: usize = 3 * 1024 * 1024;
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const ACCEPTED: [&str; 3] = [JSON, YAML, schema::proto::MEDIA_TYPE];
+
+/// Reads a whole body.
+pub async fn read(mut body: RequestBody) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("reading the body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > BYTES_MAX {
+            return Err(Status::too_large(format!("limit is {BYTES_MAX}")));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
+}
+
+fn media_type(headers: &HeaderMap) -> String {
+    let value = headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// An object of any form, with the paths of repeated keys.
+fn parse(headers: &HeaderMap, body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    match media_type(headers).as_str() {
+        "" | JSON | "text/json" | "*/*" => parse_json(body),
+        YAML | "application/x-yaml" | "text/yaml" => parse_yaml(body),
+        schema::proto::MEDIA_TYPE => {
+            let value = schema::proto::decode(body).map_err(|error| Status::bad_request(error.to_string()))?;
+            Ok((value, Vec::new()))
+        }
+        _ => Err(Status::unsupported_media_type(&ACCEPTED)),
+    }
+}
+
+fn parse_json(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    machinery::json::parse_strict(body)
+        .map_err(|error| Status::bad_request(format!("the object provided is unrecognized (must be of type Object): {error}")))
+}
+
+fn parse_yaml(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("the body is not UTF-8"))?;
+    let value = machinery::yaml::to_value(text).map_err(|error| Status::bad_request(format!("error parsing YAML: {error}")))?;
+    Ok((value, Vec::new()))
+}
+
+/// The object of a create or update, of the kind that the path serves.
+pub fn object(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    let resource = &served.resource;
+    let custom = matches!(served.types, TypeSource::Custom(_));
+    if custom && media_type(headers) == schema::proto::MEDIA_TYPE {
+        return Err(Status::unsupported_media_type(&[JSON, YAML]));
+    }
+    let (mut value, repeated) = parse(headers, body)?;
+    check_kind(&mut value, &resource.api_version(), &resource.kind)?;
+    settle(cx, served, &mut value, &repeated).map_err(|why| {
+        Status::bad_request(format!(
+            "{} in version {:?} cannot be handled as a {}: {why}",
+            resource.kind, resource.version, resource.kind
+        ))
+    })?;
+    Ok(value)
+}
+
+/// The object of a subresource, of one of the types that all groups share (`Scale`, `Eviction`, `DeleteOptions`…).
+pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, kind: &str) -> Result<Value, Status> {
+    let (mut value, repeated) = parse(headers, body)?;
+    if value.is_object() && meta::kind(&value).is_empty() {
+        let map = meta::as_object_mut(&mut value);
+        map.insert("kind".to_owned(), kind.into());
+        map.insert("apiVersion".to_owned(), api_version.into());
+    }
+    if meta::kind(&value) != kind {
+        return Err(wrong_kind(&value, api_version, kind));
+    }
+    let given = meta::api_version(&value).to_owned();
+    if let Some(ty) = schema::builtin().type_of_api_version(&given, kind) {
+        strictly(cx, ty, &mut value, &repeated, true).map_err(Status::bad_request)?;
+    }
+    Ok(value)
+}
+
+fn wrong_kind(value: &Value, api_version: &str, kind: &str) -> Status {
+    let (given_version, given_kind) = (meta::api_version(value), meta::kind(value));
+    if given_kind.is_empty() {
+        return Status::bad_request(format!("Object 'Kind' is missing in '{value}'"));
+    }
+    Status::bad_request(format!(
+        "{given_kind} in version {given_version:?} cannot be handled as a {kind}: the object provided is unrecognized; the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+    ))
+}
+
+/// A body without kind and version is taken to be of the kind that the path serves.
+fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), Status> {
+    if !value.is_object() {
+        return Err(Status::bad_request("the object provided is unrecognized (must be of type Object)"));
+    }
+    let (given_version, given_kind) = (meta::api_version(value).to_owned(), meta::kind(value).to_owned());
+    if given_version.is_empty() || given_kind.is_empty() {
+        let map = meta::as_object_mut(value);
+        if given_version.is_empty() {
+            map.insert("apiVersion".to_owned(), api_version.into());
+        }
+        if given_kind.is_empty() {
+            map.insert("kind".to_owned(), kind.into());
+        }
+    }
+    if meta::kind(value) != kind {
+        return Err(wrong_kind(value, api_version, kind));
+    }
+    if meta::api_version(value) != api_version {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({api_version})",
+            meta::api_version(value)
+        )));
+    }
+    Ok(())
+}
+
+/// Checks types, reports what the schema does not know, and brings the object into the form it is stored in.
+fn settle(cx: &Context, served: &Served, value: &mut Value, repeated: &[String]) -> Result<(), String> {
+    let builtin = matches!(served.types, TypeSource::Builtin);
+    match served.type_ref() {
+        Some(ty) => strictly(cx, ty, value, repeated, builtin),
+        None => Ok(()),
+    }
+}
+
+/// The same for what a patch made of an object.
+pub fn settle_patched(cx: &Context, served: &Served, value: &mut Value) -> Result<(), Status> {
+    settle(cx, served, value, &[]).map_err(|why| {
+        let path = machinery::field::Path::new("patch");
+        let error = machinery::field::FieldError::invalid(&path, "", why);
+        Status::invalid(served.group_kind(), meta::name(value), vec![error])
+    })
+}
+
+fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String], builtin: bool) -> Result<(), String> {
+    let problems = strict::check(value, ty);
+    if let Some(fatal) = problems.iter().find(|problem| problem.is_fatal()) {
+        return Err(fatal.to_string());
+    }
+    let lenient =
+        repeated.iter().map(|path| format!("duplicate field \"{path}\"")).chain(problems.iter().map(ToString::to_string));
+    match cx.options.field_validation {
+        FieldValidation::Ignore => {}
+        FieldValidation::Warn => lenient.for_each(|warning| cx.warn(warning)),
+        FieldValidation::Strict => {
+            let all: Vec<String> = lenient.collect();
+            if !all.is_empty() {
+                return Err(format!("strict decoding error: {}", all.join(", ")));
+            }
+        }
+    }
+    if builtin {
+        strict::normalise(value, ty);
+    } else {
+        strict::prune(value, ty);
+    }
+    Ok(())
+}
+
+/// The patch of a PATCH request.
+pub fn patch(served: &Served, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
+    let media_type = media_type(headers);
+    let accepted = Patch::accepted(served);
+    if !accepted.contains(&media_type.as_str()) {
+        return Err(Status::unsupported_media_type(accepted));
+    }
+    let json = || {
+        let result: Result<Value, _> = machinery::json::parse_strict(body).map(|(value, _)| value);
+        result.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+    };
+    Ok(match media_type.as_str() {
+        patch::JSON => Patch::Json(json()?),
+        patch::MERGE => Patch::Merge(json()?),
+        patch::STRATEGIC => Patch::Strategic(json()?),
+        _ => {
+            let (value, _) = parse_yaml(body)?;
+            Patch::Apply(value)
+        }
+    })
+}
+
+/// The options of a deletion: from the body, or from the query when there is none.
+pub fn delete_options(headers: &HeaderMap, body: &[u8], query: &str) -> Result<DeleteOptions, Status> {
+    if body.is_empty() {
+        return DeleteOptions::from_query(query);
+    }
+    let (value, _) = parse(headers, body)?;
+    let kind = meta::kind(&value);
+    if !kind.is_empty() && kind != "DeleteOptions" {
+        return Err(Status::bad_request(format!("decoded object cannot be converted to DeleteOptions: {kind}")));
+    }
+    serde_json::from_value(value).map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
+}

@@ -1,0 +1,162 @@
+//! What every cluster has from its first moment: namespaces, roles, priority classes, the Service `kubernetes`, and the
+//! ConfigMap by which other servers delegate authentication. Reconciled at every start.
+
+mod flow;
+mod kubernetes_service;
+pub mod rbac;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use machinery::meta;
+use machinery::status::Status;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::registry::update::{Changed, Target};
+use crate::registry::{Context, Registry};
+use crate::server::Server;
+use crate::service_ip::ServiceNetwork;
+
+/// What the bootstrap objects are made of.
+pub struct Facts {
+    pub services: ServiceNetwork,
+    pub advertise: Option<(IpAddr, u16)>,
+    pub authentication_configmap: Vec<(String, String)>,
+}
+
+const RETRY: Duration = Duration::from_millis(500);
+/// The Service `kubernetes` is looked after for as long as the server runs.
+const ENDPOINT_INTERVAL: Duration = Duration::from_secs(10);
+/// Authentication, authorization and admission read these from memory.
+const LOOKED_UP: [(&str, &str); 17] = [
+    ("", "namespaces"),
+    ("", "serviceaccounts"),
+    ("", "secrets"),
+    ("", "pods"),
+    ("", "nodes"),
+    ("", "limitranges"),
+    ("", "services"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("scheduling.k8s.io", "priorityclasses"),
+    ("storage.k8s.io", "storageclasses"),
+    ("storage.k8s.io", "volumeattachments"),
+    ("policy", "poddisruptionbudgets"),
+    ("rbac.authorization.k8s.io", "clusterroles"),
+    ("rbac.authorization.k8s.io", "clusterrolebindings"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
+];
+
+/// Starts the work; the receiver turns true when it is done for the first time.
+pub fn start(server: &Arc<Server>, facts: Facts) -> watch::Receiver<bool> {
+    let (done, receiver) = watch::channel(false);
+    let server = server.clone();
+    tokio::spawn(async move {
+        let shutdown = server.shutdown.clone();
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = run(&server, &facts, done) => {}
+        }
+    });
+    receiver
+}
+
+async fn run(server: &Server, facts: &Facts, done: watch::Sender<bool>) {
+    server.registry.load(&LOOKED_UP).await;
+    while let Err(status) = everything(server, facts).await {
+        tracing::warn!(error = %status, "bringing in what every cluster has; trying again");
+        tokio::time::sleep(RETRY).await;
+    }
+    done.send_replace(true);
+    loop {
+        tokio::time::sleep(ENDPOINT_INTERVAL).await;
+        if let Err(status) = kubernetes_service::reconcile(server, facts).await {
+            tracing::warn!(error = %status, "looking after the Service kubernetes");
+        }
+    }
+}
+
+async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        ensure(server, "", "namespaces", namespace).await?;
+    }
+    rbac::reconcile(server).await?;
+    for (name, value, description) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ] {
+        let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value, "description": description});
+        ensure(server, "scheduling.k8s.io", "priorityclasses", class).await?;
+    }
+    flow::ensure(server).await?;
+    if !facts.authentication_configmap.is_empty() {
+        let data: serde_json::Map<String, Value> =
+            facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"}, "data": data});
+        replace(server, "", "configmaps", config_map, &["data"]).await?;
+    }
+    kubernetes_service::reconcile(server, facts).await
+}
+
+/// Creates an object unless it is there.
+async fn ensure(server: &Server, group: &str, plural: &str, object: Value) -> Result<(), Status> {
+    let served = stored(&server.registry, group, plural)?;
+    let namespace = meta::namespace(&object).to_owned();
+    if served.store.consistent().await?.get(&served.store.key(&namespace, meta::name(&object))).is_some() {
+        return Ok(());
+    }
+    let cx = Context::server((server.now)());
+    match server.registry.create(&cx, &served, &namespace, "", object).await {
+        Err(status) if status.code() != 409 => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// Creates an object, or gives one that is there these fields.
+async fn replace(server: &Server, group: &str, plural: &str, object: Value, fields: &[&str]) -> Result<(), Status> {
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        for field in fields {
+            let map = meta::as_object_mut(&mut new);
+            match object.get(*field) {
+                Some(value) => map.insert((*field).to_owned(), value.clone()),
+                None => map.remove(*field),
+            };
+        }
+        new
+    };
+    reconcile(server, group, plural, &object, &change).await
+}
+
+/// Creates an object, or changes the one that is there.
+async fn reconcile(
+    server: &Server,
+    group: &str,
+    plural: &str,
+    object: &Value,
+    change: &(dyn Fn(&Value) -> Value + Send + Sync),
+) -> Result<(), Status> {
+    let served = stored(&server.registry, group, plural)?;
+    let target = Target { served: &served, namespace: meta::namespace(object), name: meta::name(object), subresource: "" };
+    let cx = Context::server((server.now)());
+    let make = |old: Option<&Value>| Ok(Changed::Object(old.map_or_else(|| object.clone(), change)));
+    match server.registry.modify(&cx, target, &make, true).await {
+        // Another server was as fast.
+        Err(status) if status.code() != 409 => Err(status),
+        _ => Ok(()),
+    }
+}
+
+fn stored(registry: &Registry, group: &str, plural: &str) -> Result<Arc<crate::registry::Served>, Status> {
+    registry.stored(group, plural).ok_or_else(|| Status::internal(format!("{plural} are not served")))
+}

@@ -1,0 +1,5 @@
+//! The layers around a request that are neither authentication nor authorization.
+
+pub mod audit;
+pub mod fairness;
+pub mod impersonation;

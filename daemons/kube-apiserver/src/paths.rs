@@ -1,0 +1,134 @@
+//! Everything that is not a resource: health, version, metrics, discovery, OpenAPI, the keys of service account tokens.
+
+use std::sync::Arc;
+
+use daemon::health::Endpoint;
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
+use machinery::status::Status;
+use serde_json::{Value, json};
+
+use crate::authn::user::User;
+use crate::respond::accept::{Offer, Wire, negotiate};
+use crate::respond::{self, Body};
+use crate::server::Server;
+use crate::{discovery, endpoints, openapi};
+
+/// The version of Kubernetes whose API this is.
+pub const GIT_VERSION: &str = "v1.36.2";
+
+pub async fn handle(
+    server: &Arc<Server>,
+    path: &str,
+    _user: &User,
+    parts: &Parts,
+    _now: Timestamp,
+) -> Result<Response<Body>, Status> {
+    let query = parts.uri.query().unwrap_or_default();
+    if let Some(response) = health(server, path, query) {
+        return Ok(response);
+    }
+    let known: Option<Result<Response<Body>, Status>> = match path.trim_end_matches('/') {
+        "" => Some(Ok(json_body(&json!({"paths": discovery::paths(&server.registry)})))),
+        "/version" => Some(Ok(json_body(&version()))),
+        "/metrics" => Some(Ok(metrics())),
+        "/openapi/v2" => Some(openapi::v2(server, parts)),
+        "/openapi/v3" => Some(Ok(openapi::v3_index(server))),
+        "/.well-known/openid-configuration" => Some(openid_configuration(server)),
+        "/openid/v1/jwks" => Some(jwks(server)),
+        "/api" | "/apis" => Some(discovery::root(server, path.trim_end_matches('/'), parts)),
+        _ => None,
+    };
+    let answer = match known {
+        Some(answer) => answer,
+        None => document(server, path, parts),
+    };
+    if answer.is_ok() && !endpoints::is_read(&parts.method) {
+        return Err(Status::method_not_served());
+    }
+    answer
+}
+
+/// Discovery of one group or version, or one OpenAPI v3 document.
+fn document(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>, Status> {
+    if let Some(name) = path.strip_prefix("/openapi/v3/") {
+        return openapi::v3(server, name.trim_end_matches('/'), parts);
+    }
+    let accept =
+        negotiate(&parts.headers, parts.uri.query().unwrap_or_default(), Offer { protobuf: true, views: false, watch: false })?;
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let value = match segments.as_slice() {
+        ["api", version] => discovery::resources(&server.registry, "", version),
+        ["apis", group] => discovery::group(&server.registry, group),
+        ["apis", group, version] => discovery::resources(&server.registry, group, version),
+        _ => None,
+    };
+    value.map(|value| respond::value(StatusCode::OK, accept.wire, &value)).ok_or_else(Status::no_such_path)
+}
+
+fn health(server: &Server, path: &str, query: &str) -> Option<Response<Body>> {
+    let trimmed = path.trim_end_matches('/');
+    let (endpoint, check) = match Endpoint::of(trimmed) {
+        Some(endpoint) => (endpoint, None),
+        None => {
+            let (base, check) = trimmed.rsplit_once('/')?;
+            (Endpoint::of(base)?, Some(check))
+        }
+    };
+    let values =
+        |name: &str| crate::request_info::query_pairs(query).filter(|(k, _)| k == name).map(|(_, v)| v).collect::<Vec<_>>();
+    let verbose = crate::request_info::query_pairs(query).any(|(key, _)| key == "verbose");
+    let report = server.checks.report(endpoint, verbose || check.is_some(), &values("exclude"));
+    if let Some(check) = check {
+        let line = report.text.lines().find(|line| line.get(3..).is_some_and(|rest| rest.split(' ').next() == Some(check)))?;
+        let healthy = line.starts_with("[+]");
+        let status = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+        return Some(respond::text(status, if healthy { "ok".to_owned() } else { line.to_owned() }));
+    }
+    let status = if report.healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Some(respond::text(status, report.text))
+}
+
+fn metrics() -> Response<Body> {
+    let mut response = respond::text(StatusCode::OK, daemon::metrics::render());
+    let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, value);
+    response
+}
+
+fn json_body(value: &Value) -> Response<Body> {
+    respond::value(StatusCode::OK, Wire::PrettyJson, value)
+}
+
+fn version() -> Value {
+    json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36", "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "35", "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "rust", "compiler": "rustc",
+        "platform": format!("linux/{}", if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }),
+    })
+}
+
+fn openid_configuration(server: &Server) -> Result<Response<Body>, Status> {
+    let tokens = server.authenticator.service_accounts.as_ref().ok_or_else(Status::no_such_path)?;
+    let issuer = tokens.issuers.first().ok_or_else(Status::no_such_path)?;
+    let mut algorithms: Vec<&str> = tokens.keys.iter().map(|key| key.algorithm.name()).collect();
+    algorithms.sort_unstable();
+    algorithms.dedup();
+    let jwks_uri = server.jwks_uri.clone();
+    Ok(respond::value(
+        StatusCode::OK,
+        Wire::Json,
+        &json!({"issuer": issuer, "jwks_uri": jwks_uri, "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms}),
+    ))
+}
+
+fn jwks(server: &Server) -> Result<Response<Body>, Status> {
+    let tokens = server.authenticator.service_accounts.as_ref().ok_or_else(Status::no_such_path)?;
+    let keys: Vec<Value> = tokens.keys.iter().map(|key| key.jwk()).collect();
+    let mut response = respond::value(StatusCode::OK, Wire::Json, &json!({"keys": keys}));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    Ok(response)
+}

@@ -1,0 +1,78 @@
+//! Create.
+
+use machinery::meta;
+use machinery::status::Status;
+use serde_json::Value;
+
+use super::traits::NameRule;
+use super::{Context, Registry, Served, managers, metadata};
+use crate::admission::{Operation, Request};
+
+/// How often a generated name that is taken is replaced by another.
+const NAME_ATTEMPTS: usize = 8;
+
+impl Registry {
+    /// Stores a new object, or says what it would be when this is a dry run. `name` is empty unless the path has it.
+    pub async fn create(
+        &self,
+        cx: &Context,
+        served: &Served,
+        namespace: &str,
+        name: &str,
+        object: Value,
+    ) -> Result<Value, Status> {
+        if !meta::text(&object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
+            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+        }
+        let generated = meta::name(&object).is_empty() && name.is_empty();
+        let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
+        loop {
+            attempts -= 1;
+            match self.try_create(cx, served, namespace, name, object.clone()).await {
+                Err(status) if status.code() == 409 && generated && attempts > 0 => {}
+                Err(status) if status.code() == 409 && generated => {
+                    return Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(&object), 1));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_create(
+        &self,
+        cx: &Context,
+        served: &Served,
+        namespace: &str,
+        name: &str,
+        mut object: Value,
+    ) -> Result<Value, Status> {
+        metadata::set_namespace(&mut object, namespace)?;
+        if !name.is_empty() {
+            metadata::set_name(&mut object, name)?;
+        }
+        metadata::fill(&mut object, self.new_uid(), cx.now, self.random());
+        served.strategy.default(&mut object);
+        // Before admission: what plugins add belongs to nobody.
+        managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
+        let given = meta::name(&object).to_owned();
+        let mut request = Request::new(cx, served, Operation::Create, "", namespace, &given);
+        self.admission.mutate(&mut request, &mut object, None)?;
+        served.strategy.default(&mut object);
+        served.strategy.prepare_for_create(&mut object);
+        // One at a time where objects share a range of numbers; held until the write is visible to the next.
+        let _turn = self.hooks.turn(served).await;
+        self.hooks.before_create(self, served, &mut object).await?;
+        let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
+        errors.extend(served.strategy.validate_create(&object));
+        if !errors.is_empty() {
+            return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
+        }
+        self.admission.validate(&request, &object, None)?;
+        if cx.options.dry_run {
+            return Ok(object);
+        }
+        let revision = served.store.create(namespace, meta::name(&object), &served.to_storage(object.clone())).await?;
+        meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
+        Ok(object)
+    }
+}

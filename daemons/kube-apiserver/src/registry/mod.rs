@@ -1,0 +1,245 @@
+//! The generic registry: every verb, for every kind, over the watch caches and the store. One file per verb.
+//!
+//! A request that arrives here is authenticated and authorised. What differs between kinds is asked of its
+//! [`Strategy`](crate::kinds::Strategy); nothing here knows a kind by name, except where `hooks.rs` says why.
+
+pub mod create;
+pub mod delete;
+pub mod delete_collection;
+pub mod hooks;
+pub mod list;
+pub mod managers;
+pub mod metadata;
+pub mod options;
+pub mod patch;
+pub mod read;
+pub mod store;
+pub mod traits;
+pub mod update;
+pub mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use ::store::{Feed, Storage};
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use machinery::gvk::{GroupKind, GroupResource};
+use machinery::status::Status;
+use schema::{Resource, TypeRef};
+use serde_json::Value;
+
+use self::options::WriteOptions;
+use self::store::{EntryExt, ResourceStore};
+use crate::authn::user::User;
+use crate::convert;
+use crate::custom::CustomType;
+use crate::kinds::Strategy;
+use crate::lookup::Lookup;
+
+/// What is served at one group, version and plural name.
+pub struct Served {
+    pub resource: Resource,
+    pub strategy: Strategy,
+    pub store: Arc<ResourceStore>,
+    pub types: TypeSource,
+}
+
+/// Where the type of a resource comes from.
+#[derive(Clone)]
+pub enum TypeSource {
+    Builtin,
+    /// A CustomResourceDefinition's version.
+    Custom(Arc<CustomType>),
+}
+
+impl Served {
+    /// The schema of an object of this resource, if it has one.
+    pub fn type_ref(&self) -> Option<TypeRef<'_>> {
+        let r = &self.resource;
+        match &self.types {
+            TypeSource::Builtin => schema::builtin().type_of(&r.group, &r.version, &r.kind),
+            TypeSource::Custom(custom) => custom.type_ref(),
+        }
+    }
+
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(&self.resource.group, &self.resource.plural)
+    }
+
+    pub fn group_kind(&self) -> GroupKind {
+        GroupKind::new(&self.resource.group, &self.resource.kind)
+    }
+
+    pub fn api_version(&self) -> String {
+        self.resource.api_version()
+    }
+
+    /// Whether objects are stored as they are served here.
+    pub fn is_storage_version(&self) -> bool {
+        self.store.api_version == self.api_version()
+    }
+
+    /// An object read from the store, in the version served here.
+    pub fn from_storage(&self, object: Value) -> Value {
+        if self.is_storage_version() { object } else { convert::to(object, &self.api_version()) }
+    }
+
+    /// An object as it goes to the store.
+    pub fn to_storage(&self, object: Value) -> Value {
+        if self.is_storage_version() { object } else { convert::to(object, &self.store.api_version) }
+    }
+
+    /// The 404 for an object of this resource.
+    pub fn not_found(&self, name: &str) -> Status {
+        Status::not_found(self.group_resource(), name)
+    }
+}
+
+/// One request, as the registry sees it.
+pub struct Context {
+    pub user: Arc<User>,
+    pub now: Timestamp,
+    pub options: WriteOptions,
+    /// Warnings for the client, as headers.
+    pub warnings: Mutex<Vec<String>>,
+}
+
+impl Context {
+    pub fn new(user: Arc<User>, now: Timestamp, options: WriteOptions) -> Self {
+        Self { user, now, options, warnings: Mutex::default() }
+    }
+
+    /// For what the server does by itself.
+    pub fn server(now: Timestamp) -> Self {
+        let options = WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
+        Self::new(Arc::new(User::server()), now, options)
+    }
+
+    pub fn warn(&self, warning: impl Into<String>) {
+        let warning = warning.into();
+        let mut warnings = self.warnings.lock().unwrap_or_else(|e| e.into_inner());
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
+    }
+}
+
+/// (group, version, plural)
+type Path = (String, String, String);
+
+/// Every resource that is served, and what all verbs share.
+pub struct Registry {
+    pub feed: Feed,
+    table: ArcSwap<HashMap<Path, Arc<Served>>>,
+    /// One store for each (storage group, plural): versions share it.
+    stores: Mutex<HashMap<(String, String), Arc<ResourceStore>>>,
+    pub hooks: hooks::Hooks,
+    pub admission: crate::admission::Chain,
+    random: ring::rand::SystemRandom,
+}
+
+impl Registry {
+    /// A registry of all built-in resources.
+    pub fn new(storage: Arc<dyn Storage>, hooks: hooks::Hooks, admission: crate::admission::Chain) -> Self {
+        let registry = Self {
+            feed: Feed::start(storage),
+            table: ArcSwap::default(),
+            stores: Mutex::default(),
+            hooks,
+            admission,
+            random: ring::rand::SystemRandom::new(),
+        };
+        let mut table = HashMap::new();
+        for resource in schema::builtin().resources.iter().filter(|resource| resource.served) {
+            let served = registry.builtin(resource);
+            let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+            table.insert(path, Arc::new(served));
+        }
+        registry.table.store(Arc::new(table));
+        registry
+    }
+
+    fn builtin(&self, resource: &Resource) -> Served {
+        let strategy = crate::kinds::strategy(resource);
+        let stored = convert::stored_as(resource);
+        let store = self.store_of(&stored.group, &stored.plural, || ResourceStore::builtin(&self.feed, stored));
+        Served { resource: resource.clone(), strategy, store, types: TypeSource::Builtin }
+    }
+
+    /// The store of a resource, made once.
+    pub fn store_of(&self, group: &str, plural: &str, make: impl FnOnce() -> ResourceStore) -> Arc<ResourceStore> {
+        let mut stores = self.stores.lock().unwrap_or_else(|e| e.into_inner());
+        stores.entry((group.to_owned(), plural.to_owned())).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    pub fn served(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Served>> {
+        self.table.load().get(&(group.to_owned(), version.to_owned(), plural.to_owned())).cloned()
+    }
+
+    /// The served resource of that group and plural in its storage version.
+    pub fn stored(&self, group: &str, plural: &str) -> Option<Arc<Served>> {
+        let table = self.table.load();
+        let mut candidates = table.values().filter(|s| s.resource.group == group && s.resource.plural == plural);
+        candidates.find(|served| served.is_storage_version()).cloned()
+    }
+
+    /// Everything served, unordered.
+    pub fn all(&self) -> Vec<Arc<Served>> {
+        self.table.load().values().cloned().collect()
+    }
+
+    /// Serves resources that a CustomResourceDefinition declares, instead of those it declared before.
+    pub fn replace_custom(&self, group: &str, plural: &str, served: Vec<Served>) {
+        let served: Vec<Arc<Served>> = served.into_iter().map(Arc::new).collect();
+        self.table.rcu(|table| {
+            let mut table = HashMap::clone(table);
+            table.retain(|(g, _, p), s| !(g == group && p == plural && matches!(s.types, TypeSource::Custom(_))));
+            for served in &served {
+                let path = (group.to_owned(), served.resource.version.clone(), plural.to_owned());
+                table.entry(path).or_insert_with(|| served.clone());
+            }
+            table
+        });
+    }
+
+    /// Loads the caches that authentication, authorization and admission read, so that [`Lookup`] never has to wait.
+    pub async fn load(&self, resources: &[(&str, &str)]) {
+        let served: Vec<_> = resources.iter().filter_map(|(group, plural)| self.stored(group, plural)).collect();
+        futures::future::join_all(served.iter().map(|served| served.store.cache.ready())).await;
+    }
+
+    /// A random version 4 UUID.
+    pub fn new_uid(&self) -> String {
+        let mut bytes = [0; 16];
+        self.fill(&mut bytes);
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+
+    pub fn random(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        use ring::rand::SecureRandom;
+        // getrandom(2) fails only on kernels that cannot run this program.
+        self.random.fill(bytes).expect("the kernel gives random bytes");
+    }
+}
+
+impl Lookup for Registry {
+    fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        let served = self.stored(group, plural)?;
+        served.store.get_now(namespace, name)?.value()
+    }
+
+    fn objects(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
+        let Some(served) = self.stored(group, plural) else { return Vec::new() };
+        served.store.list_now(namespace)
+    }
+}

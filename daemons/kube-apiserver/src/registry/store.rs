@@ -1,0 +1,213 @@
+//! One resource's place in the store: its keys, its cache, and what store errors mean to a client.
+
+use std::time::Duration;
+
+use ::store::{Cache, Config, Entry, Feed, IndexRecord, Pairs, Snapshot, Storage, StoreError};
+use bytes::Bytes;
+use futures::FutureExt;
+use machinery::gvk::GroupResource;
+use machinery::status::{Cause, Status};
+use schema::Resource;
+use serde_json::Value;
+
+use crate::kinds::Strategy;
+
+/// How long a read waits for a revision that is not here yet.
+pub const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
+const EVENT_TTL: Duration = Duration::from_secs(3600);
+
+/// Where the objects of one resource are, in the one version they are stored in.
+pub struct ResourceStore {
+    pub group_resource: GroupResource,
+    pub api_version: String,
+    pub kind: String,
+    pub namespaced: bool,
+    /// Ends in `/`.
+    prefix: String,
+    pub cache: Cache,
+    feed: Feed,
+    ttl: Option<Duration>,
+    /// The fields a selector may name, besides metadata.name and metadata.namespace.
+    selectable: Vec<&'static str>,
+}
+
+/// A parsed view of a cached object.
+pub trait EntryExt {
+    fn value(&self) -> Option<Value>;
+}
+
+impl EntryExt for Entry {
+    fn value(&self) -> Option<Value> {
+        match serde_json::from_slice(self.bytes()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                tracing::error!(key = self.key(), %error, "a stored object cannot be read");
+                None
+            }
+        }
+    }
+}
+
+impl ResourceStore {
+    pub fn builtin(feed: &Feed, resource: &Resource) -> Self {
+        let strategy = crate::kinds::strategy(resource);
+        let ttl = (resource.kind == "Event").then_some(EVENT_TTL);
+        Self::new(feed, resource, format!("/registry/{}/", resource.plural), strategy, ttl)
+    }
+
+    pub fn custom(feed: &Feed, resource: &Resource, strategy: Strategy) -> Self {
+        Self::new(feed, resource, format!("/registry/{}/{}/", resource.group, resource.plural), strategy, None)
+    }
+
+    fn new(feed: &Feed, resource: &Resource, prefix: String, strategy: Strategy, ttl: Option<Duration>) -> Self {
+        let empty = strategy.selectable_fields(&Value::Null);
+        let selectable: Vec<_> = empty.into_iter().map(|(name, _)| name).collect();
+        let mut config = Config::new(move |bytes| index(bytes, strategy));
+        if resource.plural == "pods" {
+            // What a kubelet asks for costs what its node holds.
+            config = config.with_index("spec.nodeName");
+        }
+        Self {
+            group_resource: GroupResource::new(&resource.group, &resource.plural),
+            api_version: resource.api_version(),
+            kind: resource.kind.clone(),
+            namespaced: resource.namespaced,
+            cache: Cache::new(feed, prefix.clone(), config),
+            prefix,
+            feed: feed.clone(),
+            ttl,
+            selectable,
+        }
+    }
+
+    /// The key of an object. Names hold no slash (`metadata::check_name`), so no object reaches into another's place.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        if self.namespaced { format!("{}{namespace}/{name}", self.prefix) } else { format!("{}{name}", self.prefix) }
+    }
+
+    /// The prefix of all keys, or of those of one namespace.
+    pub fn prefix(&self, namespace: &str) -> String {
+        if self.namespaced && !namespace.is_empty() { format!("{}{namespace}/", self.prefix) } else { self.prefix.clone() }
+    }
+
+    pub fn is_selectable(&self, field: &str) -> bool {
+        field == "metadata.name" || (field == "metadata.namespace" && self.namespaced) || self.selectable.contains(&field)
+    }
+
+    pub fn storage(&self) -> &dyn Storage {
+        self.feed.storage().as_ref()
+    }
+
+    /// A snapshot no older than every write acknowledged before this call.
+    pub async fn consistent(&self) -> Result<Snapshot, Status> {
+        let read = async { self.cache.consistent().await.map_err(|error| self.error(error, "")) };
+        tokio::time::timeout(FRESHNESS_WAIT * 5, read)
+            .await
+            .unwrap_or_else(|_| Err(Status::server_timeout(&self.group_resource, "get", 1)))
+    }
+
+    /// A snapshot as it is in memory.
+    pub async fn recent(&self) -> Result<Snapshot, Status> {
+        tokio::time::timeout(FRESHNESS_WAIT * 5, self.cache.recent())
+            .await
+            .map_err(|_| Status::server_timeout(&self.group_resource, "get", 1))
+    }
+
+    /// A snapshot at that revision or later.
+    pub async fn fresh(&self, revision: u64) -> Result<Snapshot, Status> {
+        match tokio::time::timeout(FRESHNESS_WAIT, self.cache.fresh(revision)).await {
+            Ok(result) => result.map_err(|error| self.error(error, "")),
+            Err(_) => Err(too_new(revision, self.recent().await?.revision())),
+        }
+    }
+
+    /// The newest state of an object that memory has, without waiting; none before the cache is loaded.
+    pub fn get_now(&self, namespace: &str, name: &str) -> Option<Entry> {
+        let snapshot = self.cache.recent().now_or_never()?;
+        snapshot.get(&self.key(namespace, name)).cloned()
+    }
+
+    pub fn list_now(&self, namespace: &str) -> Vec<Value> {
+        let Some(snapshot) = self.cache.recent().now_or_never() else { return Vec::new() };
+        snapshot.scan(&self.prefix(namespace), None).filter_map(EntryExt::value).collect()
+    }
+
+    pub async fn create(&self, namespace: &str, name: &str, object: &Value) -> Result<u64, Status> {
+        let key = self.key(namespace, name);
+        let result = self.storage().create(&key, encode(object), self.ttl).await;
+        self.written(result, name).await
+    }
+
+    /// Replaces an object that must still be at that revision.
+    pub async fn update(&self, namespace: &str, name: &str, object: &Value, expected: u64) -> Result<u64, StoreError> {
+        let key = self.key(namespace, name);
+        let revision = self.storage().update(&key, encode(object), expected, self.ttl).await?;
+        self.seen(revision).await;
+        Ok(revision)
+    }
+
+    pub async fn delete(&self, namespace: &str, name: &str, expected: u64) -> Result<u64, StoreError> {
+        let revision = self.storage().delete(&self.key(namespace, name), expected).await?;
+        self.seen(revision).await;
+        Ok(revision)
+    }
+
+    async fn written(&self, result: Result<u64, StoreError>, name: &str) -> Result<u64, Status> {
+        let revision = result.map_err(|error| self.error(error, name))?;
+        self.seen(revision).await;
+        Ok(revision)
+    }
+
+    /// Who wrote something finds it in memory with the next request. The wait is bounded: the write itself is done.
+    async fn seen(&self, revision: u64) {
+        let _ = tokio::time::timeout(FRESHNESS_WAIT, self.cache.wait_fresh(revision)).await;
+    }
+
+    /// What a store error means to the client.
+    pub fn error(&self, error: StoreError, name: &str) -> Status {
+        match error {
+            StoreError::NotFound => Status::not_found(&self.group_resource, name),
+            StoreError::Exists => Status::already_exists(&self.group_resource, name),
+            StoreError::Conflict { .. } => Status::modified(&self.group_resource, name),
+            StoreError::Compacted { revision } => {
+                Status::expired(format!("The resourceVersion for the provided list is too old. ({revision})"))
+            }
+            StoreError::Future { current } => too_new(0, current),
+            StoreError::TooLarge => Status::too_large("the object is larger than the store accepts"),
+            StoreError::Unavailable(source) => {
+                tracing::warn!(error = %source, "the store is unavailable");
+                Status::unavailable("the store is unavailable")
+            }
+        }
+    }
+}
+
+fn too_new(revision: u64, current: u64) -> Status {
+    Status::timeout(format!("Too large resource version: {revision}, current: {current}"), 1).with_cause(Cause {
+        reason: "ResourceVersionTooLarge".to_owned(),
+        message: "Too large resource version".to_owned(),
+        ..Cause::default()
+    })
+}
+
+/// The stored form of an object: JSON without its resourceVersion, which is the store's revision.
+fn encode(object: &Value) -> Bytes {
+    let mut stored = object.clone();
+    machinery::meta::remove_path(&mut stored, &["metadata", "resourceVersion"]);
+    // A Value has only string keys, so it always serialises.
+    Bytes::from(serde_json::to_vec(&stored).unwrap_or_default())
+}
+
+fn index(bytes: &[u8], strategy: Strategy) -> IndexRecord {
+    let Ok(object) = serde_json::from_slice::<Value>(bytes) else { return IndexRecord::default() };
+    let labels: Pairs = machinery::meta::labels(&object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
+        .collect();
+    let name = ("metadata.name", machinery::meta::name(&object).to_owned());
+    let namespace = ("metadata.namespace", machinery::meta::namespace(&object).to_owned());
+    let own = strategy.selectable_fields(&object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
+    let fields: Pairs = own.chain([name, namespace]).collect();
+    IndexRecord { labels, fields }
+}

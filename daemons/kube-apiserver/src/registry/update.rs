@@ -1,0 +1,241 @@
+//! Update, and the one way every change of a stored object takes: read, change, check, write if nothing came between.
+
+use ::store::{Entry, StoreError};
+use machinery::meta;
+use machinery::status::Status;
+use serde_json::Value;
+
+use super::store::EntryExt;
+use super::{Context, Registry, Served, TypeSource, managers, metadata, traits};
+use crate::admission::{Operation, Request};
+
+/// How often a change is tried again on an object that moved on meanwhile.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What a change became.
+#[derive(Debug)]
+pub struct Written {
+    pub object: Value,
+    pub created: bool,
+    /// The change took away the last reason to keep the object.
+    pub deleted: bool,
+}
+
+/// Where a change goes.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub served: &'a Served,
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+}
+
+/// What a client wants to make of an object, and whose change it is in managedFields.
+pub enum Changed {
+    /// The new object, whose fields the request's manager takes over where they differ.
+    Object(Value),
+    /// The new object with managedFields already worked out (apply).
+    Managed(Value),
+}
+
+/// Makes the new object of the old one (none: it does not exist). Called again when the object moved on meanwhile.
+pub type Change<'c> = dyn Fn(Option<&Value>) -> Result<Changed, Status> + Send + Sync + 'c;
+
+impl Registry {
+    /// Replaces an object by the one in the request.
+    pub async fn update(&self, cx: &Context, target: Target<'_>, object: Value) -> Result<Written, Status> {
+        let change = move |_old: Option<&Value>| Ok(Changed::Object(object.clone()));
+        self.modify(cx, target, &change, false).await
+    }
+
+    /// Applies a change. `create` allows it to make the object where the resource alone would not.
+    pub async fn modify(&self, cx: &Context, target: Target<'_>, change: &Change<'_>, create: bool) -> Result<Written, Status> {
+        let Target { served, namespace, name, .. } = target;
+        let mut snapshot = served.store.recent().await?;
+        let key = served.store.key(namespace, name);
+        for _ in 0..ATTEMPTS_MAX {
+            let entry = snapshot.get(&key).cloned();
+            let attempt = match &entry {
+                Some(entry) => self.try_modify(cx, target, entry, change).await,
+                None if create || traits::creates_on_update(&served.group_resource()) => {
+                    // Memory may be behind the store: look again before anything is made.
+                    snapshot = served.store.consistent().await?;
+                    if snapshot.get(&key).is_some() {
+                        continue;
+                    }
+                    Attempt::Done(self.create_by_update(cx, target, change).await)
+                }
+                None => {
+                    snapshot = served.store.consistent().await?;
+                    if snapshot.get(&key).is_some() {
+                        continue;
+                    }
+                    return Err(served.not_found(name));
+                }
+            };
+            match attempt {
+                Attempt::Done(result) => return result,
+                Attempt::Moved => snapshot = served.store.consistent().await?,
+                // What the client asked may fit the newest state.
+                Attempt::Stale(status) => {
+                    let newer = served.store.consistent().await?;
+                    if newer.get(&key).map(Entry::revision) == entry.as_ref().map(Entry::revision) {
+                        return Err(status);
+                    }
+                    snapshot = newer;
+                }
+            }
+        }
+        Err(Status::modified(served.group_resource(), name))
+    }
+
+    async fn create_by_update(&self, cx: &Context, target: Target<'_>, change: &Change<'_>) -> Result<Written, Status> {
+        let Target { served, namespace, name, subresource } = target;
+        if !subresource.is_empty() {
+            return Err(served.not_found(name));
+        }
+        let (Changed::Object(mut object) | Changed::Managed(mut object)) = change(None)?;
+        meta::metadata_mut(&mut object).remove("resourceVersion");
+        let object = self.create(cx, served, namespace, name, object).await?;
+        Ok(Written { object, created: true, deleted: false })
+    }
+
+    async fn try_modify(&self, cx: &Context, target: Target<'_>, entry: &Entry, change: &Change<'_>) -> Attempt {
+        let Target { served, namespace, name, subresource } = target;
+        let Some(stored) = entry.value() else {
+            return Attempt::Done(Err(Status::internal("the stored object cannot be read")));
+        };
+        let old = served.from_storage(stored);
+        let _turn = self.hooks.turn(served).await;
+        let new = match self.changed(cx, target, &old, change).await {
+            Ok(new) => new,
+            Err(status) => return Attempt::Stale(status),
+        };
+        if same_content(&new, &old) {
+            return Attempt::Done(Ok(Written { object: old, created: false, deleted: false }));
+        }
+        let deleted = subresource != "ephemeralcontainers" && is_finished(&new, &old);
+        if cx.options.dry_run {
+            return Attempt::Done(Ok(Written { object: new, created: false, deleted }));
+        }
+        let result = if deleted {
+            served.store.delete(namespace, name, entry.revision()).await
+        } else {
+            served.store.update(namespace, name, &served.to_storage(new.clone()), entry.revision()).await
+        };
+        match result {
+            Ok(revision) => {
+                let mut object = new;
+                meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
+                Attempt::Done(Ok(Written { object, created: false, deleted }))
+            }
+            Err(StoreError::Conflict { .. } | StoreError::NotFound) => Attempt::Moved,
+            Err(error) => Attempt::Done(Err(served.store.error(error, name))),
+        }
+    }
+
+    /// The object as it would be stored: changed, completed, admitted and found valid.
+    async fn changed(&self, cx: &Context, target: Target<'_>, old: &Value, change: &Change<'_>) -> Result<Value, Status> {
+        let Target { served, namespace, name, subresource } = target;
+        let changed = change(Some(old))?;
+        let (mut new, manage) = match changed {
+            Changed::Object(new) => (new, true),
+            Changed::Managed(new) => (new, false),
+        };
+        metadata::set_namespace(&mut new, namespace)?;
+        metadata::set_name(&mut new, name)?;
+        check_version(served, &mut new, old, name)?;
+        check_uid(served, &new, old, name)?;
+        metadata::keep(&mut new, old);
+        if manage && new["metadata"].get("managedFields").is_none() {
+            managers::carry_over(&mut new, old);
+        }
+        served.strategy.default(&mut new);
+        if manage {
+            // Before admission: what plugins add belongs to nobody.
+            managers::update(served, Some(old), &mut new, &cx.options.field_manager, subresource, cx.now);
+        }
+        let mut request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
+        self.admission.mutate(&mut request, &mut new, Some(old))?;
+        served.strategy.default(&mut new);
+        served.strategy.prepare_for_update(&mut new, old, subresource);
+        self.hooks.before_update(self, served, &mut new, old, subresource).await?;
+        let mut errors = metadata::validate(&new, served.resource.namespaced, traits::NameRule::PathSegment);
+        errors.extend(metadata::validate_update(&new, old));
+        errors.extend(served.strategy.validate_update(&new, old, subresource));
+        if !errors.is_empty() {
+            return Err(Status::invalid(served.group_kind(), name, errors));
+        }
+        self.admission.validate(&request, &new, Some(old))?;
+        Ok(new)
+    }
+}
+
+enum Attempt {
+    Done(Result<Written, Status>),
+    /// Someone else wrote in between.
+    Moved,
+    /// Refused, on a state from memory that may be behind the store's.
+    Stale(Status),
+}
+
+/// Optimistic concurrency: who names the version they read loses against whoever wrote since.
+fn check_version(served: &Served, new: &mut Value, old: &Value, name: &str) -> Result<(), Status> {
+    let given = meta::text(new, &["metadata", "resourceVersion"]).to_owned();
+    let current = meta::text(old, &["metadata", "resourceVersion"]).to_owned();
+    if given.is_empty() || given == "0" {
+        let custom = matches!(served.types, TypeSource::Custom(_));
+        if traits::needs_resource_version(&served.group_resource(), custom) {
+            let path = machinery::field::Path::new("metadata").child("resourceVersion");
+            let error = machinery::field::FieldError::invalid(&path, 0, "must be specified for an update");
+            return Err(Status::invalid((served.resource.group.as_str(), served.resource.plural.as_str()), name, vec![error]));
+        }
+        meta::metadata_mut(new).insert("resourceVersion".to_owned(), current.into());
+        return Ok(());
+    }
+    if given != current {
+        super::options::resource_version(&given)?;
+        return Err(Status::modified(served.group_resource(), name));
+    }
+    Ok(())
+}
+
+fn check_uid(served: &Served, new: &Value, old: &Value, name: &str) -> Result<(), Status> {
+    let (given, current) = (meta::uid(new), meta::uid(old));
+    if given.is_empty() || given == current {
+        return Ok(());
+    }
+    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {current}");
+    Err(Status::conflict(served.group_resource(), name, why))
+}
+
+/// Whether nothing changed but the time in managedFields: such a write is not made.
+fn same_content(new: &Value, old: &Value) -> bool {
+    if new == old {
+        return true;
+    }
+    let strip = |object: &Value| {
+        let mut object = object.clone();
+        if let Some(Value::Array(entries)) = object.get_mut("metadata").and_then(|m| m.get_mut("managedFields")) {
+            for entry in entries {
+                meta::as_object_mut(entry).remove("time");
+            }
+        }
+        object
+    };
+    strip(new) == strip(old)
+}
+
+/// An object that is being deleted and has nothing more to wait for.
+fn is_finished(new: &Value, old: &Value) -> bool {
+    let no_grace = |object: &Value| object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
+    let namespace_content = new["kind"] == "Namespace"
+        && new["apiVersion"] == "v1"
+        && new["spec"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty());
+    meta::deletion_timestamp(new).is_some()
+        && metadata::finalizers(new).is_empty()
+        && no_grace(new)
+        && no_grace(old)
+        && !namespace_content
+}

@@ -1,0 +1,222 @@
+//! Answers: objects, lists, tables, errors and watch streams in the form that was negotiated.
+
+pub mod accept;
+pub mod frames;
+pub mod table;
+
+use std::convert::Infallible;
+
+use ::store::Entry;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::Frame;
+use jiff::Timestamp;
+use machinery::meta;
+use machinery::status::Status;
+use serde_json::{Value, json};
+
+use self::accept::{Accept, View, Wire};
+use self::table::Include;
+use crate::registry::Served;
+use crate::registry::list::Page;
+use crate::registry::store::EntryExt;
+
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// An answer's body.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Bytes at hand as a body.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+/// Pieces at hand as a body: a list is written from its objects' bytes without being put together first.
+fn pieces(pieces: Vec<Bytes>) -> Body {
+    let frames = futures::stream::iter(pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
+    StreamBody::new(frames).boxed_unsync()
+}
+
+pub fn response(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = response(status, "text/plain; charset=utf-8", full(body));
+    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// An error, in JSON or protobuf as the client prefers.
+pub fn error(headers: &HeaderMap, status: &Status) -> Response<Body> {
+    let offer = accept::Offer { protobuf: true, views: false, watch: false };
+    let wire = accept::negotiate(headers, "", offer).map_or(Wire::Json, |accept| accept.wire);
+    let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = value(code, wire, &status.to_value());
+    if let Some(seconds) = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|s| *s > 0) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Any object that names its kind.
+pub fn value(code: StatusCode, wire: Wire, value: &Value) -> Response<Body> {
+    let (wire, bytes) = encode(wire, value);
+    response(code, wire.content_type(), full(bytes))
+}
+
+/// JSON where the wanted form does not exist for the kind.
+fn encode(wire: Wire, value: &Value) -> (Wire, Vec<u8>) {
+    match wire {
+        // A Value has only string keys: it always serialises.
+        Wire::Json => (wire, serde_json::to_vec(value).unwrap_or_default()),
+        Wire::PrettyJson => (wire, pretty(value)),
+        Wire::Yaml => (wire, machinery::yaml::to_string(value).into_bytes()),
+        Wire::Protobuf => match schema::proto::encode(value) {
+            Ok(bytes) => (wire, bytes),
+            Err(error) => {
+                tracing::debug!(%error, "answering in JSON");
+                (Wire::Json, serde_json::to_vec(value).unwrap_or_default())
+            }
+        },
+    }
+}
+
+fn pretty(value: &Value) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec_pretty(value).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// The metadata of an object as an object of its own.
+pub fn partial(object: &Value) -> Value {
+    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"]})
+}
+
+/// One object, just written or decoded for another reason.
+pub fn object(code: StatusCode, accept: Accept, served: &Served, object: Value, query: &str, now: Timestamp) -> Response<Body> {
+    match accept.view {
+        View::Object => value(code, accept.wire, &object),
+        // A Status (of a deletion) is neither a row nor has metadata.
+        _ if meta::kind(&object) == "Status" => value(code, accept.wire, &object),
+        View::Metadata => value(code, accept.wire, &partial(&object)),
+        View::Table => {
+            let metadata = json!({"resourceVersion": meta::text(&object, &["metadata", "resourceVersion"])});
+            let table = table::table(served, vec![object], metadata, Include::parse(query), now, true);
+            value(code, accept.wire, &table)
+        }
+    }
+}
+
+/// One object from memory: its bytes as they are, where the client takes them so.
+pub fn entry(accept: Accept, served: &Served, entry: &Entry, query: &str, now: Timestamp) -> Response<Body> {
+    if accept.view == View::Object && served.is_storage_version() {
+        match accept.wire {
+            Wire::Json => return response(StatusCode::OK, accept.wire.content_type(), full(entry.bytes().clone())),
+            Wire::Protobuf => {
+                let bytes = protobuf(entry);
+                if !bytes.is_empty() {
+                    return response(StatusCode::OK, accept.wire.content_type(), full(bytes));
+                }
+            }
+            Wire::PrettyJson | Wire::Yaml => {}
+        }
+    }
+    match entry.value() {
+        Some(stored) => object(StatusCode::OK, accept, served, served.from_storage(stored), query, now),
+        None => error(&HeaderMap::new(), &Status::internal("the stored object cannot be read")),
+    }
+}
+
+/// The enveloped protobuf of an entry, kept beside its JSON; empty when the kind has none.
+fn protobuf(entry: &Entry) -> Bytes {
+    let encode = |json: &Bytes| {
+        let value = serde_json::from_slice::<Value>(json).ok();
+        value.and_then(|value| schema::proto::encode(&value).ok()).map(Bytes::from).unwrap_or_default()
+    };
+    entry.protobuf(encode).clone()
+}
+
+/// A page of a list.
+pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Timestamp) -> Response<Body> {
+    let metadata = list_metadata(&page);
+    if accept.view == View::Object && accept.wire == Wire::Json && served.is_storage_version() {
+        return response(StatusCode::OK, accept.wire.content_type(), pieces(list_pieces(served, &page, &metadata)));
+    }
+    let objects = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
+    let answer = match accept.view {
+        View::Object => {
+            let items: Vec<Value> = objects.map(without_kind).collect();
+            json!({"kind": served.resource.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
+        }
+        View::Metadata => {
+            let items: Vec<Value> = objects.map(|object| partial(&object)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
+        }
+        View::Table => table::table(served, objects.collect(), metadata, Include::parse(query), now, true),
+    };
+    value(StatusCode::OK, accept.wire, &answer)
+}
+
+fn list_metadata(page: &Page) -> Value {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if !page.continue_token.is_empty() {
+        metadata["continue"] = json!(page.continue_token);
+    }
+    if let Some(remaining) = page.remaining.filter(|remaining| *remaining > 0) {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    metadata
+}
+
+/// Items of a list do not repeat their kind, as in upstream's typed lists.
+fn without_kind(mut object: Value) -> Value {
+    let map = meta::as_object_mut(&mut object);
+    map.remove("apiVersion");
+    map.remove("kind");
+    object
+}
+
+fn list_pieces(served: &Served, page: &Page, metadata: &Value) -> Vec<Bytes> {
+    let head = format!(
+        r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
+        served.resource.list_kind,
+        served.api_version()
+    );
+    let mut pieces = Vec::with_capacity(page.entries.len() * 2 + 2);
+    pieces.push(Bytes::from(head));
+    for (index, entry) in page.entries.iter().enumerate() {
+        if index > 0 {
+            pieces.push(Bytes::from_static(b","));
+        }
+        pieces.push(entry.bytes().clone());
+    }
+    pieces.push(Bytes::from_static(b"]}\n"));
+    coalesce(pieces)
+}
+
+/// Small pieces are put together: a frame costs more than copying a few kilobytes.
+fn coalesce(pieces: Vec<Bytes>) -> Vec<Bytes> {
+    const CHUNK_BYTES: usize = 64 * 1024;
+    let mut out = Vec::new();
+    let mut chunk = Vec::new();
+    for piece in pieces {
+        if chunk.len() + piece.len() > CHUNK_BYTES && !chunk.is_empty() {
+            out.push(Bytes::from(std::mem::take(&mut chunk)));
+        }
+        if piece.len() >= CHUNK_BYTES {
+            out.push(piece);
+        } else {
+            chunk.extend_from_slice(&piece);
+        }
+    }
+    if !chunk.is_empty() {
+        out.push(Bytes::from(chunk));
+    }
+    out
+}

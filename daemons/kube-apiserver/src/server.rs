@@ -1,0 +1,268 @@
+//! The server as a value: everything a request needs, and the service that answers requests with it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use ::store::Storage;
+use bytes::Bytes;
+use daemon::health::{Checks, Scope};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+
+use crate::admission;
+use crate::authn::Authenticator;
+use crate::authn::pem::SigningKey;
+use crate::authn::user::User;
+use crate::authz::node::NodeAuthorizer;
+use crate::authz::rbac::Rbac;
+use crate::authz::{Authorizer, Mode};
+use crate::bootstrap;
+use crate::custom::CustomResources;
+use crate::filters::audit::Log;
+use crate::filters::fairness::Fairness;
+use crate::follow;
+use crate::lookup::Lookup;
+use crate::pipeline;
+use crate::registry::Registry;
+use crate::registry::hooks::Hooks;
+use crate::respond::{Body, BoxError};
+use crate::service_ip::ServiceNetwork;
+
+/// What a server is made of. [`Config::for_tests`] is a server for one process.
+pub struct Config {
+    pub storage: Arc<dyn Storage>,
+    pub modes: Vec<ModeName>,
+    pub enable_admission: Vec<String>,
+    pub disable_admission: Vec<String>,
+    pub services: ServiceNetwork,
+    /// Where clients are told to find the server; none leaves the Service `kubernetes` alone.
+    pub advertise: Option<(IpAddr, u16)>,
+    pub authentication: Authentication,
+    pub token_signer: Option<SigningKey>,
+    pub token_seconds_max: Option<i64>,
+    pub jwks_uri: Option<String>,
+    pub audit: Option<Log>,
+    pub fairness: Fairness,
+    pub kubelet: KubeletAccess,
+    /// Content of the ConfigMap by which other servers delegate authentication to this one.
+    pub authentication_configmap: Vec<(String, String)>,
+    pub now: fn() -> Timestamp,
+}
+
+/// An entry of `--authorization-mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModeName {
+    Node,
+    Rbac,
+    AlwaysAllow,
+    AlwaysDeny,
+}
+
+/// The methods of authentication that are switched on.
+#[derive(Default)]
+pub struct Authentication {
+    pub front_proxy: Option<crate::authn::front_proxy::FrontProxy>,
+    pub client_ca: Option<crate::authn::x509::ClientCa>,
+    pub service_accounts: Option<crate::authn::service_account::ServiceAccountTokens>,
+    pub bootstrap_tokens: bool,
+    pub anonymous: bool,
+}
+
+/// How kubelets are reached.
+#[derive(Clone, Debug, Default)]
+pub struct KubeletAccess {
+    pub certificate_authority: Option<std::path::PathBuf>,
+    pub client_certificate: Option<std::path::PathBuf>,
+    pub client_key: Option<std::path::PathBuf>,
+    pub preferred_address_types: Vec<String>,
+}
+
+impl Config {
+    /// A server that believes whoever calls it in process, allows everything and keeps objects where it is told.
+    pub fn for_tests(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            modes: vec![ModeName::AlwaysAllow],
+            enable_admission: Vec::new(),
+            disable_admission: Vec::new(),
+            // Both are constants that parse.
+            services: ServiceNetwork { ranges: vec!["10.96.0.0/16".parse().expect("a range")], node_ports: 30000..=32767 },
+            advertise: None,
+            authentication: Authentication { anonymous: true, ..Authentication::default() },
+            token_signer: None,
+            token_seconds_max: None,
+            jwks_uri: None,
+            audit: None,
+            fairness: Fairness::new(400, 200),
+            kubelet: KubeletAccess::default(),
+            authentication_configmap: Vec::new(),
+            now: Timestamp::now,
+        }
+    }
+}
+
+/// Everything a request needs.
+pub struct Server {
+    pub registry: Arc<Registry>,
+    pub authenticator: Authenticator,
+    pub authorizer: Authorizer,
+    pub fairness: Fairness,
+    pub audit: Option<Log>,
+    pub checks: Checks,
+    pub custom: CustomResources,
+    pub token_signer: Option<SigningKey>,
+    pub token_seconds_max: Option<i64>,
+    pub jwks_uri: String,
+    pub kubelet: KubeletAccess,
+    /// `address:port` as clients are told.
+    pub advertised: String,
+    pub shutdown: daemon::Shutdown,
+    pub now: fn() -> Timestamp,
+}
+
+/// The API server as a service: over a network or called in process.
+#[derive(Clone)]
+pub struct ApiServer {
+    server: Arc<Server>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Admission(#[from] admission::UnknownPlugin),
+}
+
+impl ApiServer {
+    /// Builds the server and brings what every cluster has into the store. Background tasks end with `shutdown`.
+    ///
+    /// # Errors
+    /// A configuration that names unknown plugins. A store that does not answer is waited for.
+    pub async fn start(config: Config, shutdown: daemon::Shutdown) -> Result<Self, StartError> {
+        let lookup = Arc::new(follow::LateLookup::default());
+        let rbac = Arc::new(Rbac::default());
+        let node = Arc::new(NodeAuthorizer::new(bootstrap::rbac::node_rules(), lookup.clone() as Arc<dyn Lookup>));
+        let modes = config.modes.iter().map(|mode| match mode {
+            ModeName::Node => Mode::Node(node.clone()),
+            ModeName::Rbac => Mode::Rbac(rbac.clone()),
+            ModeName::AlwaysAllow => Mode::AlwaysAllow,
+            ModeName::AlwaysDeny => Mode::AlwaysDeny,
+        });
+        let authorizer = Authorizer::new(modes.collect());
+        let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission, &authorizer)?;
+        let registry = Arc::new(Registry::new(config.storage, Hooks::new(config.services.clone()), admission));
+        registry.admission.connect(registry.clone());
+        lookup.connect(registry.clone());
+        let mut authenticator = Authenticator::new(registry.clone());
+        authenticator.front_proxy = config.authentication.front_proxy;
+        authenticator.client_ca = config.authentication.client_ca;
+        authenticator.service_accounts = config.authentication.service_accounts;
+        authenticator.bootstrap_tokens = config.authentication.bootstrap_tokens;
+        authenticator.anonymous = config.authentication.anonymous;
+        let advertised =
+            config.advertise.map_or_else(|| "localhost".to_owned(), |(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
+        let jwks_uri = config.jwks_uri.unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
+        let server = Arc::new(Server {
+            registry,
+            authenticator,
+            authorizer,
+            fairness: config.fairness,
+            audit: config.audit,
+            checks: Checks::new(),
+            custom: CustomResources::default(),
+            token_signer: config.token_signer,
+            token_seconds_max: config.token_seconds_max,
+            jwks_uri,
+            kubelet: config.kubelet,
+            advertised,
+            shutdown,
+            now: config.now,
+        });
+        follow::start(&server, rbac, node);
+        let ready = bootstrap::start(
+            &server,
+            bootstrap::Facts {
+                services: config.services,
+                advertise: config.advertise,
+                authentication_configmap: config.authentication_configmap,
+            },
+        );
+        let flag = ready.clone();
+        server.checks.add("poststarthook/bootstrap", Scope::Ready, move || {
+            if *flag.borrow() { Ok(()) } else { Err("under way".to_owned()) }
+        });
+        let watched = server.shutdown.clone();
+        server.checks.add("shutdown", Scope::Ready, move || {
+            if watched.is_requested() { Err("process is shutting down".to_owned()) } else { Ok(()) }
+        });
+        Ok(Self { server })
+    }
+
+    /// Waits until everything that every cluster has is in the store and the caches are loaded.
+    pub async fn ready(&self) {
+        let mut interval = tokio::time::interval(std::time::Duration::from_millis(20));
+        loop {
+            interval.tick().await;
+            if self.server.checks.report(daemon::health::Endpoint::Readyz, false, &[]).healthy {
+                return;
+            }
+        }
+    }
+
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    /// Answers a request, whatever its body is made of.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
+        pipeline::serve(self.server.clone(), request).await
+    }
+
+    /// Answers a request made in this process by that user.
+    pub async fn handle_as(&self, user: User, mut request: Request<Bytes>) -> Response<Body> {
+        request.extensions_mut().insert(user);
+        self.handle(request.map(http_body_util::Full::new)).await
+    }
+
+    /// A client that talks to this server without a network, as an administrator.
+    pub fn client(&self) -> client::Client {
+        self.client_as(User::server())
+    }
+
+    /// The same, as that user.
+    pub fn client_as(&self, user: User) -> client::Client {
+        let this = self.clone();
+        client::Client::with_transport(client::InProcess::new(move |request: Request<Bytes>| {
+            let (this, user) = (this.clone(), user.clone());
+            Box::pin(async move { this.handle_as(user, request).await })
+        }))
+    }
+}
+
+impl<B> tower::Service<Request<B>> for ApiServer
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let this = self.clone();
+        Box::pin(async move { Ok(this.handle(request).await) })
+    }
+}
