@@ -1,2 +1,102 @@
 //! kctl: Kubernetes in one executable.
-fn main() {}
+//!
+//! Called by the name of a daemon it is that daemon ([`daemons`]); else it is the command line of this file.
+
+mod boot;
+mod commands;
+mod completion;
+mod daemons;
+mod kube;
+mod lab;
+mod output;
+mod pause;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Kubernetes on one host: boot a cluster, and use it.
+///
+/// `kctl init` makes this host a cluster; everything else is what kubectl's users expect.
+#[derive(Parser)]
+#[command(name = "kctl", version, disable_help_subcommand = true, max_term_width = 110)]
+struct Kctl {
+    #[command(flatten)]
+    globals: kube::Globals,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this host a Kubernetes cluster.
+    Init(boot::InitArgs),
+    /// Take back everything that init did to this host.
+    Reset(boot::ResetArgs),
+    /// Show the cluster's parts on this host; the exit code is its health.
+    Status(boot::StatusArgs),
+    /// Show and renew the cluster's certificates.
+    Certs(boot::CertsArgs),
+    Lab(lab::LabArgs),
+    /// Put images into this host's container runtime.
+    Image(boot::ImageArgs),
+    Completion(completion::CompletionArgs),
+    /// Run one of the daemons: kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, cluster-dns.
+    Daemon {
+        name: String,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    #[command(flatten)]
+    Cluster(commands::Command),
+}
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some((main, args)) = daemons::named_by(&args) {
+        return main(args.into_iter());
+    }
+    daemon::install_crypto();
+    clap_complete::CompleteEnv::with_factory(Kctl::command).complete();
+    let kctl = match Kctl::try_parse_from(args) {
+        Ok(kctl) => kctl,
+        Err(error) => {
+            let _ = error.print();
+            // 1 for wrong flags, as kubectl exits: scripts know 2 as something else.
+            return ExitCode::from(u8::from(error.use_stderr()));
+        }
+    };
+    let result = match kctl.command {
+        Command::Cluster(command) => return commands::main(command, &kctl.globals),
+        Command::Daemon { name, .. } => {
+            let names: Vec<&str> = daemons::DAEMONS.iter().map(|(name, _)| *name).collect();
+            Err(anyhow::anyhow!("{name:?} is not a daemon: {}", names.join(", ")))
+        }
+        Command::Completion(args) => completion::run(&args, Kctl::command()),
+        Command::Lab(args) => lab::run(args),
+        Command::Init(args) => block_on(boot::init(args)),
+        Command::Reset(args) => block_on(boot::reset(args)),
+        Command::Status(args) => block_on(boot::status(args)),
+        Command::Certs(args) => block_on(boot::certs(args)),
+        Command::Image(args) => block_on(boot::image(args)),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Kctl::command().debug_assert();
+    }
+}
