@@ -10,6 +10,8 @@ type Main = fn(std::vec::IntoIter<OsString>) -> ExitCode;
 pub const DAEMONS: &[(&str, Main)] = &[
     ("kube-apiserver", |args| kube_apiserver::main(args)),
     ("kube-controller-manager", |args| kube_controller_manager::main(args)),
+    ("kube-scheduler", |args| kube_scheduler::main(args)),
+    ("kube-proxy", |args| kube_proxy::main(args)),
     ("pause", |_| crate::pause::main()),
 ];
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use daemon::Shutdown;
-use daemon::http::{Limits, serve};
+use daemon::http::{Limits, in_memory, serve};
 use http::{Response, StatusCode, header};
 use http_body_util::Full;
 use jiff::Timestamp;
@@ -91,7 +91,7 @@ impl Health {
     pub(crate) async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
         serve(listener, None, small(), shutdown, move |request: http::Request<hyper::body::Incoming>| {
             let response = self.respond(request.uri().path());
-            async move { response }
+            async move { in_memory(response) }
         })
         .await;
     }
@@ -167,7 +167,7 @@ async fn serve_check(name: ServiceName, port: u16, endpoints: Arc<AtomicUsize>, 
         });
         let mut response = answer(count > 0 && healthy, body.to_string());
         response.headers_mut().insert("x-load-balancing-endpoint-weight", count.into());
-        async move { response }
+        async move { in_memory(response) }
     })
     .await;
 }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use tokio::net::TcpListener;
 
 use crate::Shutdown;
 use crate::health::{Checks, Endpoint};
-use crate::http::{Limits, serve};
+use crate::http::{Limits, in_memory, serve};
 use crate::tls::{PeerCertificates, ServerTls};
 
 /// Who may read `/metrics`.
@@ -26,7 +26,7 @@ pub async fn run(listener: TcpListener, tls: Option<Arc<ServerTls>>, checks: Che
     let limits = Limits { connections_max: 256, handshakes_max: 32, ..Limits::default() };
     serve(listener, tls, limits, shutdown, move |request: Request<hyper::body::Incoming>| {
         let answer = respond(&request, &checks, access);
-        async move { answer.map(|body| body.map_err(|never| match never {}).boxed_unsync()) }
+        async move { in_memory(answer) }
     })
     .await;
 }

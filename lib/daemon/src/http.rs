@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -52,6 +53,11 @@ impl Default for Limits {
 
 /// A response's body, whatever makes it.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// A response whose body is in memory.
+pub fn in_memory(response: Response<http_body_util::Full<Bytes>>) -> Response<Body> {
+    response.map(|body| body.map_err(|never| match never {}).boxed_unsync())
+}
 
 /// The address of the peer; a request extension.
 #[derive(Clone, Copy, Debug)]
