@@ -77,12 +77,8 @@ impl Rules for ValidatingPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            integer("Validations", |row| row.count("/spec/validations")),
-            column("ParamKind", param_kind),
-            AGE,
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, integer("Validations", |row| row.count("/spec/validations")), column("ParamKind", param_kind), AGE];
         COLUMNS
     }
 }

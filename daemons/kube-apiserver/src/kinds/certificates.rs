@@ -67,7 +67,9 @@ impl Rules for CertificateSigningRequest {
         let path = spec.child("signerName");
         match signer.split_once('/') {
             _ if signer.is_empty() => errors.required(&path, ""),
-            None => errors.invalid(&path, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'"),
+            None => {
+                errors.invalid(&path, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
+            }
             Some((domain, name)) => {
                 errors.invalid_each(&path, signer, names::dns1123_subdomain(domain));
                 errors.invalid_each(&path, signer, names::dns1123_subdomain(name));

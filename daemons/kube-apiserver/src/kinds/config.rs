@@ -41,11 +41,8 @@ impl Rules for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Data", |row| (count(row.object, "/data") + count(row.object, "/binaryData")).into()),
-            AGE,
-        ];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Data", |row| (count(row.object, "/data") + count(row.object, "/binaryData")).into()), AGE];
         COLUMNS
     }
 }

@@ -3,7 +3,7 @@
 use machinery::field::Path;
 use serde_json::Value;
 
-use super::value::{fill, items, text};
+use super::value::{fill, text};
 
 /// The three lists of containers in a pod's spec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,11 +70,6 @@ fn is_latest(image: &str) -> bool {
 fn tag(name: &str) -> Option<&str> {
     let last = name.rsplit('/').next().unwrap_or(name);
     last.split_once(':').map(|(_, tag)| tag)
-}
-
-/// The names of the main containers' ports, as probes and Services refer to them.
-pub(super) fn port_names<'a>(container: &'a Value) -> impl Iterator<Item = &'a str> {
-    items(container, "/ports").iter().map(|port| text(port, "/name")).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]

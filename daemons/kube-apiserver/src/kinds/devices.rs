@@ -2,8 +2,8 @@
 
 use super::table::{AGE, Column, NAME, NAME_AND_AGE, column};
 use super::value::items;
-use super::{Rules, Selectable};
 use super::value::text;
+use super::{Rules, Selectable};
 
 pub(super) struct DeviceClass;
 

@@ -6,10 +6,10 @@ use machinery::field::{FieldErrors, Path};
 use machinery::names;
 use serde_json::{Value, json};
 
+use super::Rules;
 use super::table::{AGE, Column, NAME, column, list_with_more};
 use super::validate::{self, PROTOCOLS, one_of, required_one_of};
 use super::value::{int, items, number, text, texts};
-use super::Rules;
 
 const SHOWN_MAX: usize = 3;
 const ENDPOINTS_MAX: usize = 1000;
@@ -188,8 +188,7 @@ impl Rules for EndpointSlice {
             }),
             column("Endpoints", |row| {
                 let endpoints = items(row.object, "/endpoints").iter();
-                let all: Vec<String> =
-                    endpoints.flat_map(|endpoint| texts(endpoint, "/addresses")).map(str::to_owned).collect();
+                let all: Vec<String> = endpoints.flat_map(|endpoint| texts(endpoint, "/addresses")).map(str::to_owned).collect();
                 list_with_more(&all, SHOWN_MAX).into()
             }),
             AGE,

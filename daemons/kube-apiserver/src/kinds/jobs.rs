@@ -37,9 +37,7 @@ impl Rules for Job {
         let (uid, name) = (meta::uid(job).to_owned(), meta::name(job).to_owned());
         let template = object_in(object_in(job, "spec"), "template");
         let labels = object_in(object_in(template, "metadata"), "labels");
-        for (label, value) in
-            [(CONTROLLER_UID, &uid), (OLD_CONTROLLER_UID, &uid), (JOB_NAME, &name), (OLD_JOB_NAME, &name)]
-        {
+        for (label, value) in [(CONTROLLER_UID, &uid), (OLD_CONTROLLER_UID, &uid), (JOB_NAME, &name), (OLD_JOB_NAME, &name)] {
             set(labels, label, value.as_str());
         }
         let selector = object_in(object_in(job, "spec"), "selector");
@@ -53,7 +51,7 @@ impl Rules for Job {
             None => errors.required(&path.child("selector"), ""),
             Some(selector) => {
                 validate::label_selector(selector, &path.child("selector"), errors);
-                let matches = machinery::selector::Selector::from_label_selector(selector)
+                let matches = machinery::selector::LabelSelector::from_label_selector(selector)
                     .is_ok_and(|selector| selector.matches_object(&spec["template"]));
                 if !matches {
                     let labels = spec.pointer("/template/metadata/labels").cloned().unwrap_or(Value::Null);
@@ -71,7 +69,8 @@ impl Rules for Job {
         let path = Path::new("spec");
         let indexed = text(new, "/spec/completionMode") == "Indexed";
         let elastic = indexed && int(new, "/spec/completions") == int(new, "/spec/parallelism");
-        let mut fixed = vec!["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
+        let mut fixed =
+            vec!["selector", "completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"];
         if !elastic {
             fixed.push("completions");
         }
@@ -175,9 +174,8 @@ fn validate_spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
 }
 
 fn status(job: &Value) -> &'static str {
-    let has = |kind: &str| {
-        items(job, "/status/conditions").iter().any(|c| text(c, "/type") == kind && text(c, "/status") == "True")
-    };
+    let has =
+        |kind: &str| items(job, "/status/conditions").iter().any(|c| text(c, "/type") == kind && text(c, "/status") == "True");
     match () {
         () if has("Complete") => "Complete",
         () if has("Failed") => "Failed",
@@ -214,12 +212,7 @@ impl Rules for CronJob {
             errors.invalid(&path.child("schedule"), schedule, problem);
         }
         required_one_of(spec, "concurrencyPolicy", &["Allow", "Forbid", "Replace"], &path, errors);
-        none_negative(
-            spec,
-            &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"],
-            &path,
-            errors,
-        );
+        none_negative(spec, &["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], &path, errors);
         validate_spec(&spec["jobTemplate"]["spec"], &path.child("jobTemplate").child("spec"), errors);
     }
 

@@ -12,10 +12,9 @@ pub(super) struct Lease;
 impl Rules for Lease {
     fn validate(&self, lease: &Value, errors: &mut FieldErrors) {
         let spec = Path::new("spec");
-        for (field, min, detail) in [
-            ("leaseDurationSeconds", 1, "must be greater than 0"),
-            ("leaseTransitions", 0, "must be greater than or equal to 0"),
-        ] {
+        for (field, min, detail) in
+            [("leaseDurationSeconds", 1, "must be greater than 0"), ("leaseTransitions", 0, "must be greater than or equal to 0")]
+        {
             if let Some(value) = number(lease, &format!("/spec/{field}")).filter(|value| *value < min) {
                 errors.invalid(&spec.child(field), value, detail);
             }

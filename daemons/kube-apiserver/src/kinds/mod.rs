@@ -187,10 +187,10 @@ impl Strategy {
 
     /// Fills in what the sender left out. Idempotent.
     pub fn default(&self, object: &mut Value) {
+        self.rules.default(object);
         if let Some(ty) = self.ty {
             defaults::complete(object, ty);
         }
-        self.rules.default(object);
     }
 
     /// Removes what a creator may not set (status) and sets the first generation.
@@ -249,10 +249,8 @@ impl Strategy {
 
     /// The fields a field selector may name, with their values.
     pub fn selectable_fields(&self, object: &Value) -> Vec<(&'static str, String)> {
-        let metadata = [
-            ("metadata.name", meta::name(object).to_owned()),
-            ("metadata.namespace", meta::namespace(object).to_owned()),
-        ];
+        let metadata =
+            [("metadata.name", meta::name(object).to_owned()), ("metadata.namespace", meta::namespace(object).to_owned())];
         let own = self.rules.selectable().iter().map(|(name, read)| (*name, read(object)));
         metadata.into_iter().chain(own).collect()
     }

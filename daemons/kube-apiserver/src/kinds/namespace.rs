@@ -51,11 +51,7 @@ impl Rules for Namespace {
         for finalizer in items(namespace, "/spec/finalizers").iter().filter_map(Value::as_str) {
             errors.invalid_each(&path, finalizer, names::qualified_name(finalizer));
             if !finalizer.contains('/') && finalizer != FINALIZER {
-                errors.invalid(
-                    &path,
-                    finalizer,
-                    "name is neither a standard finalizer name nor is it fully qualified",
-                );
+                errors.invalid(&path, finalizer, "name is neither a standard finalizer name nor is it fully qualified");
             }
         }
     }

@@ -36,11 +36,8 @@ impl Rules for Ingress {
             let path = path.child("rules").index(index);
             let host = text(rule, "/host");
             if !host.is_empty() {
-                let messages = if host.contains('*') {
-                    names::wildcard_dns1123_subdomain(host)
-                } else {
-                    names::dns1123_subdomain(host)
-                };
+                let messages =
+                    if host.contains('*') { names::wildcard_dns1123_subdomain(host) } else { names::dns1123_subdomain(host) };
                 errors.invalid_each(&path.child("host"), host, messages);
                 if host.parse::<std::net::IpAddr>().is_ok() {
                     errors.invalid(&path.child("host"), host, "must be a DNS name, not an IP address");
@@ -250,5 +247,4 @@ pub(super) const IP_ADDRESS: &[Column] = &[
     AGE,
 ];
 
-pub(super) const SERVICE_CIDR: &[Column] =
-    &[NAME, column("CIDRs", |row| texts(row.object, "/spec/cidrs").join(",").into()), AGE];
+pub(super) const SERVICE_CIDR: &[Column] = &[NAME, column("CIDRs", |row| texts(row.object, "/spec/cidrs").join(",").into()), AGE];

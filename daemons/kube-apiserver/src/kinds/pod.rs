@@ -1,11 +1,11 @@
 //! Pod.
 
 use jiff::Timestamp;
-use machinery::field::{FieldErrors, Path};
+use machinery::field::FieldErrors;
 use machinery::{meta, time};
 use serde_json::{Value, json};
 
-use super::containers::{self, Role, is_sidecar};
+use super::containers::is_sidecar;
 use super::pod_validation;
 use super::table::{AGE, Column, NAME, Row, column, since, wide};
 use super::value::{fill, has, int, items, items_mut, restore, set, text, truth};
@@ -190,13 +190,8 @@ impl Summary {
         let init_containers = items(pod, "/spec/initContainers");
         let sidecar = |name: &str| init_containers.iter().any(|c| text(c, "/name") == name && is_sidecar(c));
         let sidecars = init_containers.iter().filter(|container| is_sidecar(container)).count();
-        let mut summary = Self {
-            ready: 0,
-            total: items(pod, "/spec/containers").len() + sidecars,
-            reason,
-            restarts: 0,
-            last_restart: None,
-        };
+        let mut summary =
+            Self { ready: 0, total: items(pod, "/spec/containers").len() + sidecars, reason, restarts: 0, last_restart: None };
         let mut of_sidecars = (0, None);
         let mut initializing = false;
         for (index, status) in items(pod, "/status/initContainerStatuses").iter().enumerate() {
@@ -292,12 +287,5 @@ fn terminated(status: &Value) -> String {
         format!("Signal:{signal}")
     } else {
         format!("ExitCode:{}", int(status, "/state/terminated/exitCode"))
-    }
-}
-
-/// Every container's path and role of a pod: what admission and security checks walk over.
-pub fn visit_containers(pod: &Value, mut visit: impl FnMut(&Value, &Path, Role)) {
-    for found in containers::all(&pod["spec"], &Path::new("spec")) {
-        visit(found.container, &found.path, found.role);
     }
 }

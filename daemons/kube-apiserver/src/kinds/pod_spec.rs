@@ -101,9 +101,12 @@ mod tests {
     fn volumes_without_a_source_are_empty_directories() {
         let mut spec = json!({"volumes": [{"name": "a"}, {"name": "b", "hostPath": {"path": "/"}}], "serviceAccountName": "x"});
         default(&mut spec);
-        assert_eq!(spec, json!({
-            "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "hostPath": {"path": "/"}}],
-            "serviceAccountName": "x", "serviceAccount": "x",
-        }));
+        assert_eq!(
+            spec,
+            json!({
+                "volumes": [{"name": "a", "emptyDir": {}}, {"name": "b", "hostPath": {"path": "/"}}],
+                "serviceAccountName": "x", "serviceAccount": "x",
+            })
+        );
     }
 }

@@ -179,8 +179,7 @@ fn volume_source(kind: &str, source: &Value, path: &Path, errors: &mut FieldErro
             if text(source, "/path").split('/').any(|part| part == "..") {
                 errors.invalid(&path.child("path"), text(source, "/path"), "must not contain '..'");
             }
-            let kinds =
-                ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+            let kinds = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
             one_of(source, "type", &kinds, path, errors);
         }
         "secret" => {
@@ -770,9 +769,9 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut FieldErrors) {
     if items(old, "/spec/tolerations").iter().any(|toleration| !kept.contains(toleration)) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
         let modified = items(old, "/spec/tolerations").iter().any(|before| {
-            !kept.iter().any(|after| {
-                ["key", "operator", "value", "effect"].iter().all(|field| before.get(field) == after.get(field))
-            })
+            !kept
+                .iter()
+                .any(|after| ["key", "operator", "value", "effect"].iter().all(|field| before.get(field) == after.get(field)))
         });
         if modified {
             errors.forbidden(&path.child("tolerations"), detail);

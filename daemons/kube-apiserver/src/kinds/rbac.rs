@@ -113,9 +113,7 @@ impl Rules for Binding {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Role", |row| {
-                format!("{}/{}", text(row.object, "/roleRef/kind"), text(row.object, "/roleRef/name")).into()
-            }),
+            column("Role", |row| format!("{}/{}", text(row.object, "/roleRef/kind"), text(row.object, "/roleRef/name")).into()),
             AGE,
             wide("Users", |row| subjects(row.object, "User").into()),
             wide("Groups", |row| subjects(row.object, "Group").into()),

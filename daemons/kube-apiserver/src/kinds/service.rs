@@ -273,9 +273,10 @@ fn validate_spec(service: &Value, path: &Path, errors: &mut FieldErrors) {
         let detail = "may only be set for externally-accessible services";
         errors.invalid(&path.child("externalTrafficPolicy"), spec["externalTrafficPolicy"].clone(), detail);
     }
-    for (field, label) in
-        [("allocateLoadBalancerNodePorts", "allocateLoadBalancerNodePorts"), ("loadBalancerSourceRanges", "LoadBalancerSourceRanges")]
-    {
+    for (field, label) in [
+        ("allocateLoadBalancerNodePorts", "allocateLoadBalancerNodePorts"),
+        ("loadBalancerSourceRanges", "LoadBalancerSourceRanges"),
+    ] {
         if has(spec, &format!("/{field}")) && kind != "LoadBalancer" {
             errors.forbidden(&path.child(label), "may only be used when `type` is 'LoadBalancer'");
         }

@@ -71,14 +71,17 @@ impl Rules for CsiDriver {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            boolean("AttachRequired", |row| (!row.has("/spec/attachRequired") || truth(row.object, "/spec/attachRequired")).into()),
+            boolean("AttachRequired", |row| {
+                (!row.has("/spec/attachRequired") || truth(row.object, "/spec/attachRequired")).into()
+            }),
             boolean("PodInfoOnMount", |row| row.truth("/spec/podInfoOnMount")),
             boolean("StorageCapacity", |row| row.truth("/spec/storageCapacity")),
             column("TokenRequests", |row| {
                 if !row.has("/spec/tokenRequests") {
                     return "<unset>".into();
                 }
-                let audiences: Vec<&str> = items(row.object, "/spec/tokenRequests").iter().map(|t| text(t, "/audience")).collect();
+                let audiences: Vec<&str> =
+                    items(row.object, "/spec/tokenRequests").iter().map(|t| text(t, "/audience")).collect();
                 audiences.join(",").into()
             }),
             boolean("RequiresRepublish", |row| row.truth("/spec/requiresRepublish")),

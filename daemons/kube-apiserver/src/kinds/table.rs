@@ -1,7 +1,7 @@
 //! Columns of the tables that `kubectl get` prints, and how their cells are made.
 
 use jiff::Timestamp;
-use machinery::selector::Selector;
+use machinery::selector::LabelSelector;
 use machinery::{meta, time};
 use serde_json::Value;
 
@@ -32,16 +32,12 @@ pub(super) const NAME: Column = Column {
     cell: |row| row.text("/metadata/name"),
 };
 
-pub(super) const AGE: Column = Column {
-    description: "CreationTimestamp is the time at which the object was created.",
-    ..column("Age", |row| row.age())
-};
+pub(super) const AGE: Column =
+    Column { description: "CreationTimestamp is the time at which the object was created.", ..column("Age", |row| row.age()) };
 
 /// What a kind without columns of its own shows.
-pub(super) const GENERIC: &[Column] = &[
-    NAME,
-    Column { kind: "date", ..column("Created At", |row| row.text("/metadata/creationTimestamp")) },
-];
+pub(super) const GENERIC: &[Column] =
+    &[NAME, Column { kind: "date", ..column("Created At", |row| row.text("/metadata/creationTimestamp")) }];
 
 /// What a kind shows whose objects differ in nothing that fits a column.
 pub(super) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
@@ -122,7 +118,7 @@ impl Row<'_> {
     /// A label selector as its text form.
     pub(super) fn selector(&self, pointer: &str) -> Value {
         let Some(selector) = self.object.pointer(pointer) else { return Value::from("<none>") };
-        Value::from(match Selector::from_label_selector(selector) {
+        Value::from(match LabelSelector::from_label_selector(selector) {
             Ok(selector) if selector.is_empty() => "<none>".to_owned(),
             Ok(selector) => selector.to_string(),
             Err(_) => "<error>".to_owned(),

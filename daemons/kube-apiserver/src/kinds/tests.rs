@@ -252,10 +252,8 @@ fn config_is_immutable_when_it_says_so() {
     let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"a": "b"}, "immutable": true});
     check_update(map.clone(), |m| m["metadata"]["labels"] = json!({"x": "y"}), &[]);
     check_update(map, |m| m["data"]["a"] = json!("c"), &["data: Forbidden: field is immutable when `immutable` is set"]);
-    let (secret, _) = create(
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}),
-        |_| {},
-    );
+    let (secret, _) =
+        create(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"a": "b"}}), |_| {});
     assert_eq!(secret["data"], json!({"a": "Yg=="}));
     assert_eq!(secret["type"], "Opaque");
     assert!(secret.get("stringData").is_none());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::names;
 use machinery::quantity::Quantity;
-use machinery::selector::Selector;
+use machinery::selector::LabelSelector;
 use serde_json::Value;
 
 use super::value::{count, entries, has, items, number, text};
@@ -111,7 +111,7 @@ pub(super) fn workload_selector(spec: &Value, owner: &str, path: &Path, errors: 
         errors.invalid(&selector_path, selector.clone(), format!("empty selector is invalid for {owner}"));
         return;
     }
-    match Selector::from_label_selector(selector) {
+    match LabelSelector::from_label_selector(selector) {
         Ok(parsed) => {
             let no_labels = Value::Object(serde_json::Map::new());
             let template = spec.get("template").cloned().unwrap_or(no_labels);
@@ -202,7 +202,8 @@ pub(super) fn resources(resources: &Value, path: &Path, errors: &mut FieldErrors
                 }
             }
             None if !is_overcommitted(name) => {
-                errors.required(&Path::from(path_of_limits(&path).as_str()), "Limit must be set for non overcommitable resources");
+                errors
+                    .required(&Path::from(path_of_limits(&path).as_str()), "Limit must be set for non overcommitable resources");
             }
             None => {}
         }

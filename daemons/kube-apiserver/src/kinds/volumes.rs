@@ -191,9 +191,8 @@ impl Rules for PersistentVolumeClaim {
             let size = |claim: &Value| {
                 claim.pointer("/spec/resources/requests/storage").and_then(|q| machinery::quantity::Quantity::from_value(q).ok())
             };
-            let capacity = old
-                .pointer("/status/capacity/storage")
-                .and_then(|q| machinery::quantity::Quantity::from_value(q).ok());
+            let capacity =
+                old.pointer("/status/capacity/storage").and_then(|q| machinery::quantity::Quantity::from_value(q).ok());
             if let (Some(after), Some(before)) = (size(new), size(old))
                 && after < before
                 && capacity.is_none_or(|capacity| after < capacity)
@@ -207,7 +206,8 @@ impl Rules for PersistentVolumeClaim {
             restore(&mut masked, &old["spec"], "storageClassName");
         }
         if masked != old["spec"] {
-            let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+            let detail =
+                "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
             errors.forbidden(&path, detail);
         }
     }

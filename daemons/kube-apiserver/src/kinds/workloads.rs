@@ -365,9 +365,9 @@ impl Rules for StatefulSet {
         validate::workload_selector(spec, "statefulset", &path, errors);
         // Claims of the templates are volumes of the pods.
         let mut template = spec["template"].clone();
-        let volumes = super::value::items(spec, "/volumeClaimTemplates").iter().map(|claim| {
-            json!({"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}})
-        });
+        let volumes = super::value::items(spec, "/volumeClaimTemplates").iter().map(
+            |claim| json!({"name": claim["metadata"]["name"], "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}),
+        );
         let volumes: Vec<Value> = volumes.collect();
         if !volumes.is_empty()
             && let Some(spec) = template.get_mut("spec").filter(|spec| spec.is_object())
