@@ -27,7 +27,8 @@ pub async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Status> {
         new
     };
     super::reconcile(server, "", "services", &service, &ports).await?;
-    let Some((address, port)) = facts.advertise else { return Ok(()) };
+    // An address that only this host knows is no endpoint.
+    let Some((address, port)) = facts.advertise.filter(|(address, _)| !address.is_loopback()) else { return Ok(()) };
     endpoints(server, address, port).await?;
     endpoint_slice(server, address, port).await
 }
