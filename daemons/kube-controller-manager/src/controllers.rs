@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::{
-    certificates, deployment, endpoints, garbage_collector, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca,
-    service_account, taint_eviction,
+    certificates, daemonset, deployment, endpoints, garbage_collector, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
+    root_ca, service_account, taint_eviction,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -34,6 +34,7 @@ controllers! {
     certificates::approve::NAME, "csrapproving", certificates::approve::run;
     certificates::clean::NAME, "csrcleaner", certificates::clean::run;
     certificates::sign::NAME, "csrsigning", certificates::sign::run;
+    daemonset::NAME, "daemonset", daemonset::run;
     deployment::NAME, "deployment", deployment::run;
     endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;
     endpoints::slice::NAME, "endpointslice", endpoints::slice::run;

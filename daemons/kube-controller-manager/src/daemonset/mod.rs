@@ -1,0 +1,319 @@
+//! daemonset-controller: one pod on each node that fits.
+
+mod decide;
+mod placement;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use api::Kind;
+use api::apps::{ControllerRevision, DaemonSet};
+use api::core::{Node, Pod};
+use api::jiff::Timestamp;
+use client::controller::Outcome;
+use client::queue::{Queue, delay_after};
+use client::{Cached, Change, Client, DeleteParams, Informer, ObjectKey};
+use futures::future::join_all;
+use machinery::selector::LabelSelector;
+
+use self::decide::{Observed, Plan};
+use crate::clock::{plus_seconds, until};
+use crate::context::{Context, Events, candidates};
+use crate::error::{During, Error, GoneIsDone};
+use crate::event::Note;
+use crate::fence::Fence;
+use crate::history::{self, Parent, Step};
+use crate::{batch, claims, node, owner, pod, selector};
+
+pub(crate) const NAME: &str = "daemonset-controller";
+const IDENTITY: &str = "daemon-set-controller";
+const WORKERS: usize = 2;
+/// Failed pods of a node are replaced after a second, then two, four, … up to a quarter of an hour.
+const FAILED_BACKOFF: Duration = Duration::from_secs(1);
+const FAILED_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
+
+pub(crate) async fn run(ctx: Arc<Context>) {
+    let queue: Queue<ObjectKey> = Queue::new();
+    let informers = &ctx.informers;
+    informers.daemon_sets.synced().await;
+    informers.controller_revisions.synced().await;
+    informers.nodes.synced().await;
+    informers.pods.synced().await;
+    subscribe(&ctx, &queue);
+    let controller = Arc::new(Controller {
+        client: ctx.client(IDENTITY),
+        events: ctx.events(IDENTITY, NAME),
+        pods: Fence::new(informers.pods.clone()),
+        revisions: Fence::new(informers.controller_revisions.clone()),
+        written: Fence::new(informers.daemon_sets.clone()),
+        failed: Mutex::default(),
+        ctx: ctx.clone(),
+    });
+    client::controller::run(NAME, queue, WORKERS, move |key| {
+        let controller = controller.clone();
+        async move { controller.reconcile(key).await }
+    })
+    .await;
+}
+
+fn subscribe(ctx: &Context, queue: &Queue<ObjectKey>) {
+    let informers = &ctx.informers;
+    let q = queue.clone();
+    informers.daemon_sets.subscribe(move |change| q.add(change.object().key()));
+    follow_owned(&informers.pods, &informers.daemon_sets, queue);
+    follow_owned(&informers.controller_revisions, &informers.daemon_sets, queue);
+    let (q, sets) = (queue.clone(), informers.daemon_sets.clone());
+    informers.nodes.subscribe(move |change| {
+        if is_relevant(change) {
+            sets.list().iter().for_each(|s| q.add(s.key()));
+        }
+    });
+}
+
+/// Only labels and taints decide where pods run; a node's status changes far more often.
+fn is_relevant(change: &Change<Node>) -> bool {
+    let Change::Updated { old, new } = change else { return true };
+    let taints = |n: &Cached<Node>| client::informer::logged(n).map(|n| node::taints(&n).to_vec());
+    old.labels != new.labels || taints(old) != taints(new)
+}
+
+/// A change of a dependent is a reason to look at its owner, or at all who might adopt it.
+fn follow_owned<D: Kind>(dependents: &Informer<D>, owners: &Informer<DaemonSet>, queue: &Queue<ObjectKey>) {
+    let (queue, owners) = (queue.clone(), owners.clone());
+    dependents.subscribe(move |change| {
+        let enqueue = |dependent: &Cached<D>| {
+            if let Some(owner) = dependent.controller() {
+                if owner.kind == <DaemonSet as api::Resource>::KIND {
+                    queue.add(ObjectKey::new(&dependent.namespace, &owner.name));
+                }
+            } else if !matches!(change, Change::Deleted(_)) {
+                for set in owners.list_namespace(&dependent.namespace) {
+                    let selector = client::informer::logged(&set).and_then(|s| selector_of(&s));
+                    if selector.is_some_and(|s| s.matches(&dependent.labels)) {
+                        queue.add(set.key());
+                    }
+                }
+            }
+        };
+        enqueue(change.object());
+        if let Change::Updated { old, new } = change
+            && old.controller().map(|o| &o.uid) != new.controller().map(|o| &o.uid)
+        {
+            enqueue(old);
+        }
+    });
+}
+
+fn selector_of(set: &DaemonSet) -> Option<LabelSelector> {
+    selector::compile(&set.spec.as_ref()?.selector).ok()
+}
+
+struct Controller {
+    ctx: Arc<Context>,
+    client: Client,
+    events: Events,
+    pods: Fence<Pod>,
+    revisions: Fence<ControllerRevision>,
+    written: Fence<DaemonSet>,
+    /// By DaemonSet and node: how often a pod failed there, and when it was last replaced.
+    failed: Mutex<HashMap<(ObjectKey, String), Failures>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    at: Timestamp,
+}
+
+impl Controller {
+    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+        self.written.caught_up(&key).await?;
+        self.pods.caught_up(&key).await?;
+        self.revisions.caught_up(&key).await?;
+        let informers = &self.ctx.informers;
+        let Some(cached) = informers.daemon_sets.get_key(&key) else {
+            self.written.forget(&key);
+            self.pods.forget(&key);
+            self.revisions.forget(&key);
+            self.failed.lock().unwrap_or_else(|e| e.into_inner()).retain(|(set, _), _| *set != key);
+            return Ok(Outcome::Done);
+        };
+        let set = cached.parse()?;
+        let Some(selector) = selector_of(&set) else { return Ok(Outcome::Done) };
+        if selector.is_empty() {
+            let text = "This daemon set is selecting all pods. A non-empty selector is required.";
+            self.events.note(&set, &Note::warning("SelectingAll", text));
+            return Ok(Outcome::Done);
+        }
+        if set.metadata.deletion_timestamp.is_some() {
+            return Ok(Outcome::Done);
+        }
+        let revisions = candidates(&informers.controller_revisions, &key.namespace, set.uid());
+        let revisions = claims::claim_all(&self.client, &set, &selector, revisions, &self.revisions).await?;
+        let hash = self.sync_revision(&key, &set, &revisions).await?;
+        let pods = candidates(&informers.pods, &key.namespace, set.uid());
+        let pods = claims::claim_all(&self.client, &set, &selector, pods, &self.pods).await?;
+        let nodes = informers.nodes.parsed();
+        let observed = Observed { set: &set, hash: &hash, nodes: &nodes, pods: &pods };
+        let now = self.ctx.clock.now();
+        let mut plan = decide::plan(&observed, now);
+        let replace_at = self.replace_failed(&key, &pods, &mut plan, now);
+        let obeyed = self.obey(&key, &set, &hash, &plan, &pods).await;
+        let (status, available_at) = decide::status(&observed, now);
+        self.write_status(&key, &set, status).await?;
+        obeyed?;
+        self.clean_history(&key, &set, &hash, &revisions, &pods).await?;
+        let again = [replace_at, available_at].into_iter().flatten().min();
+        Ok(again.map_or(Outcome::Done, |at| Outcome::Again(until(at, now))))
+    }
+
+    /// Sees to it that the present template has a revision; the hash of it.
+    async fn sync_revision(&self, key: &ObjectKey, set: &DaemonSet, revisions: &[ControllerRevision]) -> Result<String, Error> {
+        let spec = set.spec.clone().unwrap_or_default();
+        let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
+        let parent = Parent {
+            name: set.name(),
+            namespace: set.metadata.namespace.clone(),
+            reference: owner::controller_ref(set),
+            labels,
+            collisions: set.status.as_ref().and_then(|s| s.collision_count),
+        };
+        match history::decide(&parent, &spec.template, revisions) {
+            Step::Keep(i) => Ok(history::hash_of(&revisions[i])),
+            Step::Renumber(i, number) => {
+                let revision = ControllerRevision { revision: number, ..revisions[i].clone() };
+                let written = self.client.update(&revision).await.during(|| format!("renumbering a revision of {key}"))?;
+                self.revisions.wrote(key, &written);
+                Ok(history::hash_of(&written))
+            }
+            Step::Create(mut revision) => {
+                revision.metadata.annotations = set.metadata.annotations.clone();
+                match self.client.create(&*revision).await {
+                    Ok(written) => {
+                        self.revisions.wrote(key, &written);
+                        Ok(history::hash_of(&written))
+                    }
+                    Err(error) if error.is_already_exists() => {
+                        self.name_taken(key, set, &revision).await?;
+                        Err(error).during(|| format!("creating a revision of {key}"))
+                    }
+                    Err(error) => Err(error).during(|| format!("creating a revision of {key}")),
+                }
+            }
+        }
+    }
+
+    /// Another template has the same hash, unless the cache is only behind: the next name will differ.
+    async fn name_taken(&self, key: &ObjectKey, set: &DaemonSet, revision: &ControllerRevision) -> Result<(), Error> {
+        let live = self.client.get::<ControllerRevision>(&key.namespace, revision.name()).await;
+        let live = live.during(|| format!("reading a revision of {key}"))?;
+        if owner::is_controlled_by(&live.metadata, set.uid()) && live.data == revision.data {
+            self.revisions.wrote(key, &live);
+            return Ok(());
+        }
+        let mut after = set.clone();
+        let count = after.status.get_or_insert_default().collision_count.get_or_insert(0);
+        *count = count.saturating_add(1);
+        let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
+        self.written.wrote(key, &written);
+        Ok(())
+    }
+
+    /// Moves failed pods whose back-off is over to those that are deleted. When to look at the others again.
+    fn replace_failed(&self, key: &ObjectKey, pods: &[Pod], plan: &mut Plan, now: Timestamp) -> Option<Timestamp> {
+        let mut failed = self.failed.lock().unwrap_or_else(|e| e.into_inner());
+        let mut again: Option<Timestamp> = None;
+        for i in std::mem::take(&mut plan.failed) {
+            let entry = (key.clone(), pod::node_name(&pods[i]).to_owned());
+            let before = failed.get(&entry).copied();
+            let delay = before.map_or(Duration::ZERO, |f| delay_after(FAILED_BACKOFF, FAILED_BACKOFF_MAX, f.count - 1));
+            let from = before.map_or(now, |f| plus_seconds(f.at, i64::try_from(delay.as_secs()).unwrap_or(i64::MAX)));
+            if from > now {
+                again = Some(again.map_or(from, |a| a.min(from)));
+                continue;
+            }
+            // After a long quiet time it starts anew.
+            let quiet = before.is_some_and(|f| crate::clock::since(f.at, now) > 2 * FAILED_BACKOFF_MAX);
+            let count = if quiet { 1 } else { before.map_or(1, |f| f.count.saturating_add(1)) };
+            failed.insert(entry, Failures { count, at: now });
+            plan.delete.push(i);
+        }
+        again
+    }
+
+    async fn obey(&self, key: &ObjectKey, set: &DaemonSet, hash: &str, plan: &Plan, pods: &[Pod]) -> Result<(), Error> {
+        for note in &plan.notes {
+            self.events.note(set, note);
+        }
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let create = || {
+            let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            self.create(key, set, placement::pod_for(set, &plan.create[i], hash))
+        };
+        let (_, failure) = batch::slow_start(plan.create.len(), create).await;
+        let deletions = join_all(plan.delete.iter().map(|i| self.delete(key, set, &pods[*i]))).await;
+        let failure = failure.or_else(|| deletions.into_iter().find_map(Result::err));
+        failure.map_or(Ok(()), |error| Err(error).during(|| format!("the pods of {key}")))
+    }
+
+    async fn create(&self, key: &ObjectKey, set: &DaemonSet, pod: Pod) -> Result<(), client::Error> {
+        match self.client.create(&pod).await {
+            Ok(created) => {
+                self.pods.wrote(key, &created);
+                self.events.note(set, &Note::normal("SuccessfulCreate", format!("Created pod: {}", created.name())));
+                Ok(())
+            }
+            Err(error) if error.is_namespace_terminating() => Ok(()),
+            Err(error) => {
+                self.events.note(set, &Note::warning("FailedCreate", format!("Error creating: {error}")));
+                Err(error)
+            }
+        }
+    }
+
+    async fn delete(&self, key: &ObjectKey, set: &DaemonSet, pod: &Pod) -> Result<(), client::Error> {
+        let params = DeleteParams::uid(pod.uid());
+        match self.client.delete::<Pod>(pod.namespace(), pod.name(), &params).await.gone_is_done() {
+            Ok(()) => {
+                self.pods.deleted(key, ObjectKey::of(pod), pod.uid());
+                self.events.note(set, &Note::normal("SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
+                Ok(())
+            }
+            Err(error) => {
+                self.events.note(set, &Note::warning("FailedDelete", format!("Error deleting: {error}")));
+                Err(error)
+            }
+        }
+    }
+
+    async fn write_status(&self, key: &ObjectKey, set: &DaemonSet, status: api::apps::DaemonSetStatus) -> Result<(), Error> {
+        if set.status.as_ref().is_some_and(|old| decide::same(old, &status)) {
+            return Ok(());
+        }
+        let after = DaemonSet { status: Some(status), ..set.clone() };
+        let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
+        self.written.wrote(key, &written);
+        Ok(())
+    }
+
+    async fn clean_history(
+        &self,
+        key: &ObjectKey,
+        set: &DaemonSet,
+        hash: &str,
+        revisions: &[ControllerRevision],
+        pods: &[Pod],
+    ) -> Result<(), Error> {
+        let limit = set.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(10);
+        let carried = |p: &Pod| p.metadata.labels.as_ref().and_then(|l: &BTreeMap<_, _>| l.get(history::HASH_LABEL)).cloned();
+        let in_use: Vec<String> = pods.iter().filter_map(carried).chain([hash.to_owned()]).collect();
+        for revision in history::surplus(revisions, &in_use, usize::try_from(limit).unwrap_or(0)) {
+            let params = DeleteParams::uid(revision.uid());
+            let deleted = self.client.delete::<ControllerRevision>(&key.namespace, revision.name(), &params).await;
+            deleted.gone_is_done().during(|| format!("deleting the old revision {}", revision.name()))?;
+            self.revisions.deleted(key, ObjectKey::of(revision), revision.uid());
+        }
+        Ok(())
+    }
+}
