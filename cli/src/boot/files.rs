@@ -92,7 +92,11 @@ pub(crate) fn make_directory(context: &Context, directory: &Path) -> Result<()> 
         make_directory(context, parent)?;
     }
     context.ledger().note(Effect::Directory { path: directory.to_owned() })?;
-    fs::create_dir(directory).with_context(|| format!("making {}", directory.display()))
+    match fs::create_dir(directory) {
+        // The ledger's own directory: its first note made it.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.with_context(|| format!("making {}", directory.display())),
+    }
 }
 
 /// The old content or the new, never a part.

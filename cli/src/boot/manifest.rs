@@ -1,9 +1,14 @@
 //! Manifests as values: what the configuration changes in a template.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::cluster::DaemonOptions;
+
+/// What a program of the host may be linked to; our own image has no libraries.
+const LIBRARIES: &[&str] = &["/lib", "/lib64", "/usr/lib"];
 
 /// Sets flags of the first container, replacing those of the same name, and its program.
 pub(crate) fn with_options(manifest: &str, options: &DaemonOptions) -> Result<String> {
@@ -17,8 +22,13 @@ pub(crate) fn with_options(manifest: &str, options: &DaemonOptions) -> Result<St
         command[0] = path.into();
         let mounts = container["volumeMounts"].as_array_mut().context("a manifest of ours has no mounts")?;
         mounts.push(json!({ "name": "program", "mountPath": path, "readOnly": true }));
+        let libraries = LIBRARIES.iter().enumerate().filter(|(_, directory)| Path::new(directory).is_dir());
+        mounts.extend(
+            libraries.clone().map(|(i, path)| json!({ "name": format!("lib-{i}"), "mountPath": path, "readOnly": true })),
+        );
         let volumes = pod["volumes"].as_array_mut().context("a manifest of ours has no volumes")?;
         volumes.push(json!({ "name": "program", "hostPath": { "path": path, "type": "File" } }));
+        volumes.extend(libraries.map(|(i, path)| json!({ "name": format!("lib-{i}"), "hostPath": { "path": path } })));
     }
     Ok(machinery::yaml::to_string(&object))
 }

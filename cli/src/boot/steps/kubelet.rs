@@ -13,12 +13,28 @@ use crate::boot::ledger::Effect;
 use crate::boot::manifest::unit_arguments;
 use crate::boot::paths::{KUBELET_CONF, KUBELET_DIR, KUBERNETES, MANIFESTS, POD_LOGS, PROGRAMS, UNITS};
 use crate::boot::plan::Check;
+use crate::boot::runtime::run;
 use crate::boot::template::render;
 
 pub(super) const UNIT: &str = "kubelet.service";
 const UNIT_TEMPLATE: &str = include_str!("../../../../units/kubelet.service");
 const DROP_IN: &str = include_str!("../../../../units/kubelet.service.d/10-kctl.conf");
 const CONFIGURATION: &str = include_str!("../../../../units/kubelet-config.yaml");
+
+/// Tables that CNI plugins and kubelets make through iptables. What was there before us is not ours.
+const TABLES: &[&str] = &["filter", "mangle", "nat", "raw"];
+
+async fn note_tables(context: &Context) -> Result<()> {
+    let before = run("nft", &["list", "tables"]).await.unwrap_or_default();
+    for family in ["ip", "ip6"] {
+        for name in TABLES {
+            if !before.lines().any(|line| line == format!("table {family} {name}")) {
+                context.note(Effect::NftTable { family: family.to_owned(), name: (*name).to_owned() })?;
+            }
+        }
+    }
+    Ok(())
+}
 
 fn wanted(context: &Context) -> Result<Vec<File>> {
     let options = &context.cluster.daemons.kubelet;
@@ -65,6 +81,7 @@ pub(super) async fn apply(context: &Context) -> Result<()> {
     for path in [KUBELET_DIR, POD_LOGS, "/var/log/containers"] {
         context.note(Effect::Tree { path: path.into() })?;
     }
+    note_tables(context).await?;
     context.note(Effect::Slice { name: "kubepods.slice".to_owned() })?;
     context.run_unit(UNIT, &wanted(context)?).await?;
     // Type=simple: systemd knows only that it began.

@@ -12,10 +12,6 @@ use crate::boot::files::{self, File};
 use crate::boot::ledger::Effect;
 use crate::boot::paths::{CNI_BRIDGE, CNI_CONFLIST};
 use crate::boot::plan::Check;
-use crate::boot::runtime::run;
-
-/// Tables that CNI plugins use through iptables. What was there before us is not ours.
-const TABLES: &[&str] = &["filter", "mangle", "nat", "raw"];
 
 async fn pod_cidr(context: &Context) -> Result<Option<String>> {
     let node: Node = context.api().await?.get("", &context.node_name).await.context("reading the node")?;
@@ -53,14 +49,6 @@ pub(super) async fn check(context: &Context) -> Result<Check> {
 pub(super) async fn apply(context: &Context) -> Result<()> {
     context.note(Effect::Interface { name: CNI_BRIDGE.to_owned() })?;
     context.note(Effect::Tree { path: "/var/lib/cni".into() })?;
-    let before = run("nft", &["list", "tables"]).await.unwrap_or_default();
-    for family in ["ip", "ip6"] {
-        for name in TABLES {
-            if !before.lines().any(|line| line == format!("table {family} {name}")) {
-                context.note(Effect::NftTable { family: family.to_owned(), name: (*name).to_owned() })?;
-            }
-        }
-    }
     wait::until("getting a podCIDR", Duration::from_secs(120), async || {
         Ok(match pod_cidr(context).await? {
             Some(_) => None,
