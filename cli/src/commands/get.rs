@@ -146,7 +146,8 @@ async fn tables(args: &GetArgs, session: &Session, query: &Query, targets: &[Tar
             Err(error) => errors.push(error),
         }
     }
-    let with_kind = args.show_kind || groups.iter().any(|(resource, _)| resource.kind != groups[0].0.kind || resource.group != groups[0].0.group);
+    let with_kind = args.show_kind
+        || groups.iter().any(|(resource, _)| resource.kind != groups[0].0.kind || resource.group != groups[0].0.group);
     let mut written = false;
     for (resource, mut group) in groups {
         if let Some(field) = &args.sort_by {
@@ -253,7 +254,9 @@ async fn objects(args: &GetArgs, session: &Session, query: &Query, targets: &[Ta
     let resources: Vec<Resource> = found.iter().map(|(resource, _)| resource.clone()).collect();
     let label = |object: &Value| {
         let kind = machinery::meta::kind(object);
-        let resource = resources.iter().find(|resource| resource.kind == kind && resource.api_version() == machinery::meta::api_version(object));
+        let resource = resources
+            .iter()
+            .find(|resource| resource.kind == kind && resource.api_version() == machinery::meta::api_version(object));
         let kind = resource.map_or_else(|| kind.to_lowercase(), Resource::label);
         format!("{kind}/{}", machinery::meta::name(object))
     };
@@ -326,7 +329,8 @@ async fn follow(args: &GetArgs, session: &Session, query: &Query, targets: &[Tar
     };
     let resource = target.resource();
     let human = printer.format().is_human();
-    let mut shown = Rows { options: options(args, resource, args.show_kind), widths: Vec::new(), events: args.output_watch_events };
+    let mut shown =
+        Rows { options: options(args, resource, args.show_kind), widths: Vec::new(), events: args.output_watch_events };
     let label = |object: &Value| format!("{}/{}", resource.label(), machinery::meta::name(object));
 
     let mut request = query.request(target);
@@ -351,7 +355,9 @@ async fn follow(args: &GetArgs, session: &Session, query: &Query, targets: &[Tar
         }
     }
     let mut request = match target {
-        Target::Object { resource, namespace, name } => Request::get(resource.path(namespace, None)).query("fieldSelector", format!("metadata.name={name}")),
+        Target::Object { resource, namespace, name } => {
+            Request::get(resource.path(namespace, None)).query("fieldSelector", format!("metadata.name={name}"))
+        }
         Target::Collection { .. } => query.request(target),
     };
     if human {

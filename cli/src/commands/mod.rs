@@ -1,31 +1,139 @@
 //! Everything that `kctl` does with a cluster through its API: one file per command.
+//!
+//! A command is a clap struct, whose comment is the help, and a `run`. What they share is in `kube` (connection, objects) and
+//! `output` (forms); [`targets`], [`pairs`] and [`pods`] are shared by a few.
+
+mod annotate;
+mod api_resources;
+mod apply;
+mod applyset;
+mod attach;
+mod auth;
+mod cluster_info;
+mod config;
+mod cp;
+mod create;
+mod delete;
+mod describe;
+mod edit;
+mod exec;
+mod explain;
+mod expose;
+mod get;
+mod label;
+mod logs;
+mod pairs;
+mod patch;
+mod pods;
+mod port_forward;
+mod rollout;
+mod run;
+mod scale;
+mod set;
+mod stream;
+mod targets;
+mod version;
+mod wait;
 
 use std::process::ExitCode;
 
-use crate::kube::{Globals, Result, Session};
-
-mod get;
+use crate::kube::{Error, Globals, Result, Session};
 
 #[derive(clap::Subcommand, Clone, Debug)]
 pub enum Command {
     Get(get::GetArgs),
+    Describe(describe::DescribeArgs),
+    Apply(apply::ApplyArgs),
+    Create(create::CreateArgs),
+    Run(run::RunArgs),
+    Delete(delete::DeleteArgs),
+    Edit(edit::EditArgs),
+    Patch(patch::PatchArgs),
+    Scale(scale::ScaleArgs),
+    Set(set::SetArgs),
+    Label(label::LabelArgs),
+    Annotate(annotate::AnnotateArgs),
+    Expose(expose::ExposeArgs),
+    Rollout(rollout::RolloutArgs),
+    #[command(alias = "log")]
+    Logs(logs::LogsArgs),
+    Exec(exec::ExecArgs),
+    Attach(attach::AttachArgs),
+    PortForward(port_forward::PortForwardArgs),
+    Cp(cp::CpArgs),
+    Wait(wait::WaitArgs),
+    Explain(explain::ExplainArgs),
+    ApiResources(api_resources::ApiResourcesArgs),
+    ApiVersions(api_resources::ApiVersionsArgs),
+    Auth(auth::AuthArgs),
+    Config(config::ConfigArgs),
+    ClusterInfo(cluster_info::ClusterInfoArgs),
+    Version(version::VersionArgs),
 }
 
 /// Runs a command to its end and prints its error.
 pub fn main(command: Command, globals: &Globals) -> ExitCode {
+    end_quietly_with_the_reader();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return crate::kube::Error::message(error.to_string()).report(),
+        Err(error) => return Error::from(error).report(),
     };
-    match runtime.block_on(run(command, globals)) {
+    let outcome = runtime.block_on(run(command, globals));
+    // A read of standard input may be waiting for ever.
+    runtime.shutdown_background();
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
 }
 
 async fn run(command: Command, globals: &Globals) -> Result<()> {
-    let session = Session::new(globals)?;
+    let session = match command {
+        Command::Config(args) => return config::run(args, globals),
+        Command::Version(args) => return version::run(args, globals).await,
+        _ => Session::new(globals)?,
+    };
+    let session = &session;
     match command {
-        Command::Get(args) => get::run(args, &session).await,
+        Command::Get(args) => get::run(args, session).await,
+        Command::Describe(args) => describe::run(args, session).await,
+        Command::Apply(args) => apply::run(args, session).await,
+        Command::Create(args) => create::run(args, session).await,
+        Command::Run(args) => run::run(args, session).await,
+        Command::Delete(args) => delete::run(args, session).await,
+        Command::Edit(args) => edit::run(args, session).await,
+        Command::Patch(args) => patch::run(args, session).await,
+        Command::Scale(args) => scale::run(args, session).await,
+        Command::Set(args) => set::run(args, session).await,
+        Command::Label(args) => label::run(args, session).await,
+        Command::Annotate(args) => annotate::run(args, session).await,
+        Command::Expose(args) => expose::run(args, session).await,
+        Command::Rollout(args) => rollout::run(args, session).await,
+        Command::Logs(args) => logs::run(args, session).await,
+        Command::Exec(args) => exec::run(args, session).await,
+        Command::Attach(args) => attach::run(args, session).await,
+        Command::PortForward(args) => port_forward::run(args, session).await,
+        Command::Cp(args) => cp::run(args, session).await,
+        Command::Wait(args) => wait::run(args, session).await,
+        Command::Explain(args) => explain::run(args, session).await,
+        Command::ApiResources(args) => api_resources::run(args, session).await,
+        Command::ApiVersions(args) => api_resources::versions(args, session).await,
+        Command::Auth(args) => auth::run(args, session).await,
+        Command::ClusterInfo(args) => cluster_info::run(args, session).await,
+        Command::Config(_) | Command::Version(_) => Ok(()), // done above
     }
+}
+
+/// `kctl get pods | head -1`: that nobody reads the rest is no error to speak of.
+fn end_quietly_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic
+            .payload_as_str()
+            .is_some_and(|message| message.starts_with("failed printing to stdout") && message.contains("Broken pipe"))
+        {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }

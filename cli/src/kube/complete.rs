@@ -37,11 +37,14 @@ impl Line {
         let mut rest = Vec::new();
         let mut words = words.into_iter();
         while let Some(word) = words.next() {
-            let valued = ["-n", "--namespace", "--context", "--kubeconfig", "-s", "--server", "--cluster", "--user", "--token", "--as"];
+            let valued =
+                ["-n", "--namespace", "--context", "--kubeconfig", "-s", "--server", "--cluster", "--user", "--token", "--as"];
             if valued.contains(&word.as_str()) {
                 flags.push(word);
                 flags.extend(words.next());
-            } else if valued.iter().any(|flag| word.starts_with(&format!("{flag}="))) || word.starts_with("--insecure-skip-tls-verify") {
+            } else if valued.iter().any(|flag| word.starts_with(&format!("{flag}=")))
+                || word.starts_with("--insecure-skip-tls-verify")
+            {
                 flags.push(word);
             } else if !word.starts_with('-') {
                 rest.push(word);
@@ -77,7 +80,8 @@ async fn names(session: &Session, kind: &str) -> Option<Vec<String>> {
     let discovery = discovery(session).await?;
     let resource = discovery.find(kind)?;
     let metadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
-    let request = Request::get(resource.path(&session.namespace, None)).accept(metadata).query("limit", 500).query("resourceVersion", 0);
+    let request =
+        Request::get(resource.path(&session.namespace, None)).accept(metadata).query("limit", 500).query("resourceVersion", 0);
     let list = session.json(request).await.ok()?;
     let name = |item: &Value| item["metadata"]["name"].as_str().map(str::to_owned);
     Some(list["items"].as_array()?.iter().filter_map(name).collect())
@@ -90,10 +94,6 @@ pub fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 pub fn namespaces(typed: &OsStr) -> Vec<CompletionCandidate> {
     objects_of("namespaces", typed)
-}
-
-pub fn nodes(typed: &OsStr) -> Vec<CompletionCandidate> {
-    objects_of("nodes", typed)
 }
 
 pub fn pods(typed: &OsStr) -> Vec<CompletionCandidate> {
@@ -122,7 +122,11 @@ pub fn resources(typed: &OsStr) -> Vec<CompletionCandidate> {
     let kinds = within(async {
         let discovery = discovery(&session).await?;
         let readable = discovery.preferred().filter(|resource| resource.can("get") || resource.can("list"));
-        Some(readable.map(|resource| if resource.group.contains('.') { resource.full_name() } else { resource.plural.clone() }).collect::<Vec<_>>())
+        Some(
+            readable
+                .map(|resource| if resource.group.contains('.') { resource.full_name() } else { resource.plural.clone() })
+                .collect::<Vec<_>>(),
+        )
     });
     candidates(kinds, typed)
 }
@@ -133,7 +137,9 @@ const SUBCOMMANDS: &[&str] = &["status", "history", "undo", "restart", "pause", 
 pub fn containers(typed: &OsStr) -> Vec<CompletionCandidate> {
     let line = Line::current();
     let Ok(session) = Session::new(&line.globals) else { return Vec::new() };
-    let Some(pod) = line.words.get(1).map(|word| word.trim_start_matches("pod/").trim_start_matches("pods/").to_owned()) else { return Vec::new() };
+    let Some(pod) = line.words.get(1).map(|word| word.trim_start_matches("pod/").trim_start_matches("pods/").to_owned()) else {
+        return Vec::new();
+    };
     let names = within(async {
         let pod = session.json(Request::get(format!("/api/v1/namespaces/{}/pods/{pod}", session.namespace))).await.ok()?;
         let lists = ["containers", "initContainers", "ephemeralContainers"];

@@ -124,7 +124,10 @@ impl Discovery {
         let Some(directory) = file.parent() else { return };
         let Ok(text) = serde_json::to_vec(self) else { return };
         let next = file.with_extension(format!("{}", std::process::id()));
-        if std::fs::create_dir_all(directory).is_ok() && std::fs::write(&next, text).is_ok() && std::fs::rename(&next, &file).is_err() {
+        if std::fs::create_dir_all(directory).is_ok()
+            && std::fs::write(&next, text).is_ok()
+            && std::fs::rename(&next, &file).is_err()
+        {
             let _ = std::fs::remove_file(next);
         }
     }
@@ -175,7 +178,8 @@ impl Discovery {
 }
 
 fn file(url: &str) -> PathBuf {
-    let name: String = url.trim_start_matches("https://").chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
+    let name: String =
+        url.trim_start_matches("https://").chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
     kubeconfig::home().join(".kube/cache/kctl").join(format!("{name}.json"))
 }
 
@@ -251,7 +255,9 @@ async fn legacy(session: &Session, answer: &Value) -> Result<Vec<Resource>> {
         for resource in list(&answer["resources"]) {
             let name = text(&resource["name"]);
             if let Some((plural, subresource)) = name.split_once('/') {
-                if let Some(parent) = found.iter_mut().rev().find(|r| r.plural == plural && r.group == group && r.version == version) {
+                if let Some(parent) =
+                    found.iter_mut().rev().find(|r| r.plural == plural && r.group == group && r.version == version)
+                {
                     parent.subresources.push(subresource.to_owned());
                 }
                 continue;

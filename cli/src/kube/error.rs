@@ -13,14 +13,23 @@ pub enum Error {
     /// Printed after `error: `.
     Message(String),
     /// A wrong use of `command`: the message and where help is.
-    Usage { command: &'static str, message: String },
+    Usage {
+        command: &'static str,
+        message: String,
+    },
     /// Printed as it is.
     Plain(String),
     /// Nothing listens at `host`.
-    Refused { host: String },
+    Refused {
+        host: String,
+    },
     /// The server was not reached or did not answer.
     Connect(String),
-    NoResource { resource: String, group: String, version: String },
+    NoResource {
+        resource: String,
+        group: String,
+        version: String,
+    },
     /// Each printed on its own line.
     Many(Vec<Error>),
     /// Everything is said already.
@@ -186,7 +195,10 @@ mod tests {
         let missing = || Error::from(Status::not_found(machinery::gvk::GroupResource::new("", "pods"), "x"));
         check(missing(), "Error from server (NotFound): pods \"x\" not found");
         check(Error::Many(vec![missing(), Error::message("b")]), "Error from server (NotFound): pods \"x\" not found\nb");
-        check(missing().during("error when creating \"f\""), "Error from server (NotFound): error when creating \"f\": pods \"x\" not found");
+        check(
+            missing().during("error when creating \"f\""),
+            "Error from server (NotFound): error when creating \"f\": pods \"x\" not found",
+        );
         check(Error::message("no"), "error: no");
         check(
             Error::NoResource { resource: "foo".into(), group: String::new(), version: String::new() },

@@ -63,7 +63,8 @@ pub fn config(globals: &Globals) -> Result<Config> {
         ));
     }
     let (mut cluster, mut user, context) = if named {
-        let (cluster, user, context) = kubeconfig.select(globals.context.as_deref()).map_err(|e| Error::message(e.to_string()))?;
+        let (cluster, user, context) =
+            kubeconfig.select(globals.context.as_deref()).map_err(|e| Error::message(e.to_string()))?;
         (cluster.clone(), user, context.clone())
     } else {
         (Cluster::default(), User::default(), Context::default())

@@ -119,7 +119,10 @@ async fn download(url: &str) -> Result<String> {
     let response = reqwest::get(url).await.map_err(failed)?;
     if !response.status().is_success() {
         let status = response.status();
-        return Err(Error::message(format!("unable to read URL {url:?}, server reported {status}, status code={}", status.as_u16())));
+        return Err(Error::message(format!(
+            "unable to read URL {url:?}, server reported {status}, status code={}",
+            status.as_u16()
+        )));
     }
     if response.content_length().is_some_and(|length| length > INPUT_BYTES_MAX) {
         return Err(Error::message(format!("{url:?} is larger than {} MiB", INPUT_BYTES_MAX >> 20)));

@@ -14,6 +14,6 @@ pub mod watch;
 pub use discovery::{Discovery, Resource};
 pub use error::{Error, Result};
 pub use globals::Globals;
-pub use manifest::{Document, Files};
+pub use manifest::Files;
 pub use select::{Info, Query};
 pub use session::{Request, Session};

@@ -212,7 +212,8 @@ impl Query {
             }
         }
         let targets = self.targets(session).await?;
-        let answers: Vec<_> = stream::iter(&targets).map(|target| self.objects(session, target)).buffered(CONCURRENT).collect().await;
+        let answers: Vec<_> =
+            stream::iter(&targets).map(|target| self.objects(session, target)).buffered(CONCURRENT).collect().await;
         for answer in answers {
             match answer {
                 Ok(found) => infos.extend(found),
@@ -316,7 +317,9 @@ mod tests {
             let list: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             assert_eq!(words(&list).unwrap(), want, "{line}");
         };
-        let types = |types: &[&str], names: &[&str]| Words::Types(types.iter().map(|s| (*s).into()).collect(), names.iter().map(|s| (*s).into()).collect());
+        let types = |types: &[&str], names: &[&str]| {
+            Words::Types(types.iter().map(|s| (*s).into()).collect(), names.iter().map(|s| (*s).into()).collect())
+        };
         let tuples = |tuples: &[(&str, &str)]| Words::Tuples(tuples.iter().map(|(a, b)| ((*a).into(), (*b).into())).collect());
         check("", types(&[], &[]));
         check("pods", types(&["pods"], &[]));

@@ -57,10 +57,6 @@ impl Request {
         Self::new(Method::POST, path).json(body)
     }
 
-    pub fn put(path: impl Into<String>, body: &Value) -> Self {
-        Self::new(Method::PUT, path).json(body)
-    }
-
     pub fn patch(path: impl Into<String>, kind: &'static str, body: &Value) -> Self {
         Self::new(Method::PATCH, path).body(kind, body.to_string())
     }
@@ -140,10 +136,6 @@ impl Session {
         format!("{}:{}", self.config.host, self.config.port)
     }
 
-    pub fn config(&self) -> &client::Config {
-        &self.config
-    }
-
     pub fn url(&self) -> String {
         self.config.url()
     }
@@ -209,8 +201,37 @@ impl Session {
         serde_json::from_slice(&bytes).map_err(|error| Error::message(format!("the server's answer is no JSON: {error}")))
     }
 
+    /// Upgrades a connection to a WebSocket with one of `protocols`: the stream, and the protocol that the server chose.
+    pub async fn upgrade(&self, request: Request, protocols: &[&str]) -> Result<(reqwest::Upgraded, String)> {
+        // Upgrades are of HTTP/1.1.
+        let tls = self.config.tls(&[b"http/1.1"])?;
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .no_proxy()
+            .build()
+            .map_err(|error| Error::message(chain(&error)))?;
+        let mut headers = header::HeaderMap::new();
+        stream::upgrade::ask_for_websocket(&mut headers, protocols);
+        let response =
+            self.prepare(&http, &request.endless())?.headers(headers).send().await.map_err(|error| self.transport(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(self.failure(response).await);
+        }
+        let chosen = response.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let chosen = chosen.unwrap_or_default().to_owned();
+        let io = response.upgrade().await.map_err(|error| self.transport(&error))?;
+        Ok((io, chosen))
+    }
+
     async fn attempt(&self, request: &Request) -> Result<Response> {
-        let mut builder = self.http.request(request.method.clone(), self.config.url() + &request.target()).header(header::ACCEPT, request.accept);
+        self.prepare(&self.http, request)?.send().await.map_err(|error| self.transport(&error))
+    }
+
+    fn prepare(&self, http: &reqwest::Client, request: &Request) -> Result<reqwest::RequestBuilder> {
+        let mut builder =
+            http.request(request.method.clone(), self.config.url() + &request.target()).header(header::ACCEPT, request.accept);
         if let Some(timeout) = self.timeout.filter(|_| !request.endless) {
             builder = builder.timeout(timeout);
         }
@@ -226,7 +247,7 @@ impl Session {
         if let Some((kind, body)) = &request.body {
             builder = builder.header(header::CONTENT_TYPE, *kind).body(body.clone());
         }
-        builder.send().await.map_err(|error| self.transport(&error))
+        Ok(builder)
     }
 
     async fn failure(&self, response: Response) -> Error {
@@ -246,7 +267,8 @@ impl Session {
     pub fn transport(&self, error: &reqwest::Error) -> Error {
         let mut source: Option<&dyn std::error::Error> = Some(error);
         while let Some(cause) = source {
-            let refused = cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
+            let refused =
+                cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused);
             if refused {
                 return Error::Refused { host: self.host() };
             }

@@ -22,7 +22,8 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     pub async fn open(session: &'a Session, request: Request, resource_version: &str) -> Result<Self> {
-        let request = request.query("watch", true).query("allowWatchBookmarks", true).query_some("resourceVersion", Some(resource_version));
+        let request =
+            request.query("watch", true).query("allowWatchBookmarks", true).query_some("resourceVersion", Some(resource_version));
         let response = session.send(request.endless()).await?;
         Ok(Self { session, response, buffer: BytesMut::new() })
     }
@@ -50,8 +51,8 @@ impl<'a> Watch<'a> {
 }
 
 fn event(line: &[u8]) -> Result<Event> {
-    let mut event: Value =
-        serde_json::from_slice(line).map_err(|error| Error::message(format!("unable to decode an event from the watch stream: {error}")))?;
+    let mut event: Value = serde_json::from_slice(line)
+        .map_err(|error| Error::message(format!("unable to decode an event from the watch stream: {error}")))?;
     let kind = event["type"].as_str().unwrap_or_default().to_owned();
     let object = event["object"].take();
     if kind == "ERROR" {

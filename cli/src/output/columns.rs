@@ -25,7 +25,11 @@ impl CustomColumns {
         let headers: Vec<_> = headers.split_whitespace().collect();
         let fields: Vec<_> = fields.split_whitespace().collect();
         if headers.is_empty() || headers.len() != fields.len() {
-            return Err(Error::message(format!("number of headers ({}) and field specifications ({}) don't match", headers.len(), fields.len())));
+            return Err(Error::message(format!(
+                "number of headers ({}) and field specifications ({}) don't match",
+                headers.len(),
+                fields.len()
+            )));
         }
         let pairs = headers.iter().zip(fields);
         pairs.map(|(header, field)| Ok(((*header).to_owned(), Template::relaxed(field)?))).collect::<Result<_>>().map(Self)

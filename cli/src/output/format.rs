@@ -4,7 +4,7 @@ use clap::Args;
 use machinery::jsonpath::JsonPath;
 use serde_json::{Value, json};
 
-use super::{CustomColumns, table::labels_text, tabs};
+use super::{CustomColumns, tabs};
 use crate::kube::{Error, Info, Result};
 
 #[derive(Args, Clone, Debug, Default)]
@@ -113,7 +113,9 @@ impl Printer {
         if !self.managed_fields {
             drop_managed_fields(&mut object);
         }
-        let items = |object: &Value| object["items"].as_array().cloned().filter(|_| is_list(object)).unwrap_or_else(|| vec![object.clone()]);
+        let items = |object: &Value| {
+            object["items"].as_array().cloned().filter(|_| is_list(object)).unwrap_or_else(|| vec![object.clone()])
+        };
         let text = match &self.format {
             Format::Human { .. } => return Ok(String::new()),
             Format::Json => json_text(&object) + "\n",
@@ -260,9 +262,9 @@ impl Template {
     }
 
     pub fn render(&self, object: &Value) -> Result<String> {
-        self.path
-            .render(object)
-            .map_err(|error| Error::message(format!("error executing jsonpath {:?}: Error executing template: {error}", self.text)))
+        self.path.render(object).map_err(|error| {
+            Error::message(format!("error executing jsonpath {:?}: Error executing template: {error}", self.text))
+        })
     }
 
     /// The values found; none when the path leads nowhere.
@@ -283,11 +285,6 @@ pub fn plain(value: &Value) -> String {
         }
         other => other.to_string(),
     }
-}
-
-/// Shown by `--show-labels` where there is no table.
-pub fn labels_of(object: &Value) -> String {
-    labels_text(machinery::meta::labels(object))
 }
 
 #[cfg(test)]
@@ -312,15 +309,23 @@ mod tests {
         assert_eq!(render("name", &pod()), "pod/a\n");
         assert_eq!(render("name", &list_of(vec![pod(), pod()], "")), "pod/a\npod/a\n");
         let json = render("json", &pod());
-        assert!(json.contains("    \"kind\": \"Pod\"") && json.contains("\\u003c\\u0026\\u003e") && !json.contains("managedFields"));
-        assert_eq!(render("custom-columns=NAME:.metadata.name,N:.spec.n,X:.y", &pod()), "NAME   N       X\na      [1 2]   <none>\n");
+        assert!(
+            json.contains("    \"kind\": \"Pod\"") && json.contains("\\u003c\\u0026\\u003e") && !json.contains("managedFields")
+        );
+        assert_eq!(
+            render("custom-columns=NAME:.metadata.name,N:.spec.n,X:.y", &pod()),
+            "NAME   N       X\na      [1 2]   <none>\n"
+        );
     }
 
     #[test]
     fn what_is_not_supported_says_so() {
         let error = |output: &str| Format::parse(&flags(output)).unwrap_err().text();
         assert!(error("go-template={{.x}}").contains("not supported"));
-        assert!(error("xml").starts_with("error: unable to match a printer suitable for the output format \"xml\", allowed formats are: "));
+        assert!(
+            error("xml")
+                .starts_with("error: unable to match a printer suitable for the output format \"xml\", allowed formats are: ")
+        );
         assert_eq!(error("jsonpath"), "error: jsonpath format specified but no template given");
     }
 }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-pub const ACCEPT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+pub const ACCEPT: &str =
+    "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
 
 /// A table of the server: columns, and a row for each object.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +66,8 @@ impl Table {
 
     /// A table of what every object has, for servers that make none.
     pub fn of_objects(objects: Vec<Value>, now: jiff::Timestamp) -> Self {
-        let column = |name: &str, format: &str| Column { name: name.into(), kind: "string".into(), format: format.into(), narrow: true };
+        let column =
+            |name: &str, format: &str| Column { name: name.into(), kind: "string".into(), format: format.into(), narrow: true };
         let rows = objects.into_iter().map(|object| {
             let created = object["metadata"]["creationTimestamp"].as_str().and_then(|text| machinery::time::parse(text).ok());
             let age = created.map_or_else(|| "<unknown>".into(), |created| machinery::time::age(created, now));
@@ -112,7 +114,8 @@ impl Table {
 
 /// `a=b,c=d`, or `<none>`.
 pub fn labels_text(labels: Option<&serde_json::Map<String, Value>>) -> String {
-    let pairs: Vec<String> = labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    let pairs: Vec<String> =
+        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
     if pairs.is_empty() { "<none>".into() } else { pairs.join(",") }
 }
 

@@ -21,7 +21,8 @@ pub fn align(text: &str, style: Style) -> String {
 /// Like [`align`], never narrower than before: `widths` are those of the text printed last, and then those of this one.
 pub fn align_from(text: &str, style: Style, widths: &mut Vec<usize>) -> String {
     let ended = text.ends_with('\n');
-    let lines: Vec<Vec<&str>> = text.strip_suffix('\n').unwrap_or(text).split('\n').map(|line| line.split('\t').collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        text.strip_suffix('\n').unwrap_or(text).split('\n').map(|line| line.split('\t').collect()).collect();
     let mut cell_widths: Vec<Vec<usize>> = lines.iter().map(|cells| vec![0; cells.len() - 1]).collect();
     let columns = lines.iter().map(|cells| cells.len() - 1).max().unwrap_or(0);
     let mut used = vec![0; columns];
@@ -33,7 +34,8 @@ pub fn align_from(text: &str, style: Style, widths: &mut Vec<usize>) -> String {
                 at += 1;
                 continue;
             }
-            let widest = lines[block.clone()].iter().map(|cells| cells[column].chars().count() + style.padding).max().unwrap_or(0);
+            let widest =
+                lines[block.clone()].iter().map(|cells| cells[column].chars().count() + style.padding).max().unwrap_or(0);
             let width = widest.max(style.width_min).max(widths.get(column).copied().unwrap_or(0));
             used[column] = width.max(used[column]);
             cell_widths[block.clone()].iter_mut().for_each(|row| row[column] = width);
@@ -64,7 +66,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        assert_eq!(align("NAME\tAGE\nlonger-name\t5m\nx\t1d\n", TABLE), "NAME          AGE\nlonger-name   5m\nx             1d\n");
+        assert_eq!(
+            align("NAME\tAGE\nlonger-name\t5m\nx\t1d\n", TABLE),
+            "NAME          AGE\nlonger-name   5m\nx             1d\n"
+        );
         assert_eq!(align("A\tB\na\tb\n", TABLE), "A     B\na     b\n");
         assert_eq!(align("ä\tB\nab\tb\n", TABLE), "ä     B\nab    b\n");
     }

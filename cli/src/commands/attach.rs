@@ -1,0 +1,142 @@
+//! `kctl attach`, and what `kctl run -it` does once the pod runs.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
+use serde_json::Value;
+use stream::remotecommand::Options;
+
+use super::{pods, stream as streams};
+use crate::kube::{Error, Request, Result, Session, complete, globals::duration, watch::Watch};
+
+/// Attaches to the process of a container
+#[derive(Args, Clone, Debug)]
+pub struct AttachArgs {
+    /// POD or TYPE/NAME
+    #[arg(value_name = "POD | TYPE/NAME", add = ArgValueCompleter::new(complete::pods))]
+    pod: String,
+    /// The container
+    #[arg(short, long, add = ArgValueCompleter::new(complete::containers))]
+    container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// With a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// Say nothing beside the container's output
+    #[arg(short, long)]
+    quiet: bool,
+    /// How long a pod of TYPE/NAME may take to be there
+    #[arg(long, value_parser = duration, default_value = "1m")]
+    pod_running_timeout: Duration,
+}
+
+pub async fn run(args: AttachArgs, session: &Session) -> Result<()> {
+    let pod = pods::one_of(session, &args.pod, args.pod_running_timeout).await?;
+    let container = match &args.container {
+        Some(container) => pods::check_container(&pod, container)?,
+        None => pods::default_container(&pod)?,
+    };
+    attach(session, &pod, &container, args.stdin, args.tty, args.quiet).await.map(drop)
+}
+
+async fn attach(session: &Session, pod: &Value, container: &str, stdin: bool, tty: bool, quiet: bool) -> Result<u8> {
+    let lists = ["containers", "initContainers", "ephemeralContainers"];
+    let spec = lists.iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten()).find(|c| c["name"] == container);
+    let has_terminal = spec.is_some_and(|container| container["tty"] == true);
+    if tty && !has_terminal && !quiet {
+        eprintln!("error: Unable to use a TTY - container {container} did not allocate one");
+    }
+    let options = Options { stdin, stdout: true, stderr: !has_terminal, tty: has_terminal && streams::terminal(tty, stdin) };
+    let (namespace, name) = (machinery::meta::namespace(pod), machinery::meta::name(pod));
+    let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}/attach")).query("container", container);
+    let command = streams::start(session, request, options).await?;
+    if !quiet && options.stdin && options.tty {
+        eprintln!("If you don't see a command prompt, try pressing enter.");
+    }
+    streams::connect(command, options).await
+}
+
+/// Waits for a new pod and attaches to it; returns the exit code of its container. A pod that is over already has left
+/// its output in the log.
+pub async fn to_new_pod(
+    session: &Session,
+    namespace: &str,
+    name: &str,
+    stdin: bool,
+    tty: bool,
+    quiet: bool,
+    timeout: Duration,
+) -> Result<u8> {
+    let started = |pod: &Value| {
+        let phase = pod["status"]["phase"].as_str().unwrap_or_default();
+        let running = |status: &Value| !status["state"]["running"].is_null();
+        phase == "Succeeded"
+            || phase == "Failed"
+            || phase == "Running" && pod["status"]["containerStatuses"].as_array().into_iter().flatten().any(running)
+    };
+    let pod = tokio::time::timeout(timeout, until(session, namespace, name, started))
+        .await
+        .map_err(|_| Error::message("timed out waiting for the condition"))??;
+    let container = pod["spec"]["containers"][0]["name"].as_str().unwrap_or_default().to_owned();
+    let attached = if pod["status"]["phase"] == "Running" {
+        attach(session, &pod, &container, stdin, tty, quiet).await
+    } else {
+        Err(Error::message("the container is over already"))
+    };
+    if let Err(error) = attached {
+        if !quiet {
+            eprintln!(
+                "warning: couldn't attach to pod/{name}, falling back to streaming logs: {}",
+                error.text().trim_start_matches("error: ")
+            );
+        }
+        let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}/log"))
+            .query("container", &container)
+            .query("follow", true);
+        let mut log = session.send(request.endless()).await?;
+        while let Some(chunk) = log.chunk().await.map_err(|error| session.transport(&error))? {
+            print!("{}", String::from_utf8_lossy(&chunk));
+        }
+    }
+    if pod["spec"]["restartPolicy"] != "Never" {
+        if !quiet {
+            println!("Session ended, resume using 'kctl attach {name} -c {container} -i -t' command when the pod is running");
+        }
+        return Ok(0);
+    }
+    let over = |pod: &Value| ["Succeeded", "Failed"].iter().any(|phase| pod["status"]["phase"] == *phase);
+    let pod = until(session, namespace, name, over).await?;
+    let mut statuses = pod["status"]["containerStatuses"].as_array().into_iter().flatten();
+    let status = statuses.find(|status| status["name"] == container.as_str());
+    let code = status.and_then(|status| status["state"]["terminated"]["exitCode"].as_i64()).unwrap_or(0);
+    if code != 0 && !quiet {
+        eprintln!("pod {namespace}/{name} terminated (Error)");
+    }
+    Ok(u8::try_from(code & 0xff).unwrap_or(1))
+}
+
+/// Watches a pod until it is as wanted.
+async fn until(session: &Session, namespace: &str, name: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+    loop {
+        let request =
+            Request::get(format!("/api/v1/namespaces/{namespace}/pods")).query("fieldSelector", format!("metadata.name={name}"));
+        let list = session.json(request.clone()).await?;
+        let pod = list["items"].get(0).ok_or_else(|| Error::message(format!("pod {name} was deleted")))?;
+        if wanted(pod) {
+            return Ok(pod.clone());
+        }
+        let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+        let mut watch = Watch::open(session, request, revision).await?;
+        while let Some(event) = watch.next().await? {
+            match event.kind.as_str() {
+                "DELETED" => return Err(Error::message(format!("pod {name} was deleted"))),
+                "BOOKMARK" => {}
+                _ if wanted(&event.object) => return Ok(event.object),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! `kctl auth`: who am I, and what may I do.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    kube::{Error, Request, Result, Session},
+    output::{Format, OutputFlags, Printer, tabs},
+};
+
+/// Tells who you are and what you may do
+#[derive(Args, Clone, Debug)]
+pub struct AuthArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    CanI(CanIArgs),
+    Whoami(WhoAmIArgs),
+}
+
+/// Says whether something is allowed; exit code 1 is no
+///
+///   kctl auth can-i create deployments        kctl auth can-i get pods/log -n web
+///   kctl auth can-i get /healthz              kctl auth can-i --list
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+struct CanIArgs {
+    /// VERB TYPE[/NAME] or VERB /PATH
+    #[arg(value_name = "VERB TYPE[/NAME] | VERB /PATH", num_args = 0..=3)]
+    words: Vec<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// A subresource: log, exec, …
+    #[arg(long, default_value = "")]
+    subresource: String,
+    /// Everything that is allowed in the namespace
+    #[arg(long)]
+    list: bool,
+    /// No line with the names of columns
+    #[arg(long)]
+    no_headers: bool,
+    /// Only the exit code
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Tells who you are to the server
+#[derive(Args, Clone, Debug)]
+struct WhoAmIArgs {
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+pub async fn run(args: AuthArgs, session: &Session) -> Result<()> {
+    match args.what {
+        What::CanI(args) if args.list => list(&args, session).await,
+        What::CanI(args) => can_i(&args, session).await,
+        What::Whoami(args) => who_am_i(&args, session).await,
+    }
+}
+
+async fn can_i(args: &CanIArgs, session: &Session) -> Result<()> {
+    let usage = "you must specify two arguments: verb resource or verb resource/resourceName.";
+    let [verb, object, name @ ..] = args.words.as_slice() else { return Err(Error::message(usage)) };
+    let spec = if object.starts_with('/') {
+        json!({"nonResourceAttributes": {"verb": verb, "path": object}})
+    } else {
+        resource_spec(args, session, verb, object, name.first().map(String::as_str)).await?
+    };
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
+    let answer = session.json(Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review)).await?;
+    let status = &answer["status"];
+    let allowed = status["allowed"] == true;
+    if !args.quiet {
+        let mut text = if allowed { "yes" } else { "no" }.to_owned();
+        if let Some(reason) = status["reason"].as_str().filter(|reason| !allowed && !reason.is_empty()) {
+            text += &format!(" - {reason}");
+        }
+        if let Some(error) = status["evaluationError"].as_str().filter(|error| !error.is_empty()) {
+            text += &format!(" - {error}");
+        }
+        println!("{text}");
+    }
+    if allowed { Ok(()) } else { Err(Error::Exit(1)) }
+}
+
+async fn resource_spec(args: &CanIArgs, session: &Session, verb: &str, object: &str, name: Option<&str>) -> Result<Value> {
+    let (kind, inline) = object.split_once('/').map_or((object, None), |(kind, name)| (kind, Some(name)));
+    if inline.is_some() && name.is_some() {
+        return Err(Error::message("resource name is given twice"));
+    }
+    let (group, plural, namespaced) = match session.resource(kind).await {
+        Ok(resource) => (resource.group, resource.plural, resource.namespaced),
+        Err(Error::NoResource { .. }) => {
+            if kind != "*" {
+                eprintln!("Warning: the server doesn't have a resource type '{kind}'\n");
+            }
+            let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+            (group.to_owned(), plural.to_owned(), true)
+        }
+        Err(error) => return Err(error),
+    };
+    if !namespaced {
+        let about = if group.is_empty() { String::new() } else { format!(" in group '{group}'") };
+        eprintln!("Warning: resource '{plural}' is not namespace scoped{about}\n");
+    }
+    let namespace = if args.all_namespaces { "" } else { &session.namespace };
+    Ok(json!({"resourceAttributes": {
+        "namespace": namespace, "verb": verb, "group": group, "resource": plural, "subresource": args.subresource, "name": name.or(inline).unwrap_or_default(),
+    }}))
+}
+
+async fn list(args: &CanIArgs, session: &Session) -> Result<()> {
+    let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": session.namespace}});
+    let answer = session.json(Request::post("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", &review)).await?;
+    let status = &answer["status"];
+    if status["incomplete"] == true {
+        eprint!("warning: the list may be incomplete");
+        eprintln!("{}", status["evaluationError"].as_str().map_or_else(String::new, |error| format!(": {error}")));
+    }
+    let texts =
+        |value: &Value| value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
+    let brackets = |list: &Value| format!("[{}]", texts(list).join(" "));
+    let mut rows = Vec::new();
+    for rule in status["resourceRules"].as_array().into_iter().flatten() {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                let full = if group.is_empty() { resource } else { format!("{resource}.{group}") };
+                rows.push(format!("{full}\t[]\t{}\t{}\n", brackets(&rule["resourceNames"]), brackets(&rule["verbs"])));
+            }
+        }
+    }
+    for rule in status["nonResourceRules"].as_array().into_iter().flatten() {
+        for url in texts(&rule["nonResourceURLs"]) {
+            rows.push(format!("\t[{url}]\t[]\t{}\n", brackets(&rule["verbs"])));
+        }
+    }
+    rows.sort_by(|a, b| b.cmp(a));
+    let header = if args.no_headers { "" } else { "Resources\tNon-Resource URLs\tResource Names\tVerbs\n" };
+    print!("{}", tabs::align(&format!("{header}{}", rows.concat()), tabs::TABLE));
+    Ok(())
+}
+
+async fn who_am_i(args: &WhoAmIArgs, session: &Session) -> Result<()> {
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"});
+    let answer = session.json(Request::post("/apis/authentication.k8s.io/v1/selfsubjectreviews", &review)).await?;
+    let mut printer = Printer::new(&args.output)?;
+    if !matches!(printer.format(), Format::Human { .. }) {
+        return printer.print(&answer, &|_| "selfsubjectreview.authentication.k8s.io/".into());
+    }
+    let user = &answer["status"]["userInfo"];
+    let texts = |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+    let mut text = String::from("ATTRIBUTE\tVALUE\n");
+    for (name, value) in [("Username", &user["username"]), ("UID", &user["uid"])] {
+        if let Some(value) = value.as_str().filter(|value| !value.is_empty()) {
+            text += &format!("{name}\t{value}\n");
+        }
+    }
+    if user["groups"].as_array().is_some_and(|groups| !groups.is_empty()) {
+        text += &format!("Groups\t[{}]\n", texts(&user["groups"]));
+    }
+    for (key, values) in user["extra"].as_object().into_iter().flatten() {
+        text += &format!("Extra: {key}\t[{}]\n", texts(values));
+    }
+    print!("{}", tabs::align(&text, tabs::TABLE));
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! `kctl create`: makes objects from files, or common kinds from flags. One file for each group of kinds.
+
+mod access;
+mod config;
+mod service;
+mod token;
+mod workload;
+
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::{
+    kube::{Error, Files, Info, Request, Result, Session, select},
+    output::{
+        OutputFlags,
+        format::{DryRun, DryRunFlag, Reporter},
+    },
+};
+
+/// Creates objects from files, or common kinds from flags
+///
+///   kctl create -f app.yaml
+///   kctl create deployment web --image=nginx --replicas=3
+///   kctl create configmap settings --from-literal=mode=fast
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment, args_conflicts_with_subcommands = true, subcommand_help_heading = "Kinds")]
+pub struct CreateArgs {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    flags: CreateFlags,
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+enum What {
+    #[command(alias = "deploy")]
+    Deployment(workload::DeploymentArgs),
+    Job(workload::JobArgs),
+    #[command(alias = "cj")]
+    Cronjob(workload::CronJobArgs),
+    #[command(alias = "ns")]
+    Namespace(config::NamespaceArgs),
+    #[command(alias = "cm")]
+    Configmap(config::ConfigMapArgs),
+    Secret(config::SecretArgs),
+    #[command(alias = "svc")]
+    Service(service::ServiceArgs),
+    #[command(alias = "sa")]
+    Serviceaccount(access::ServiceAccountArgs),
+    Role(access::RoleArgs),
+    Clusterrole(access::ClusterRoleArgs),
+    Rolebinding(access::BindingArgs),
+    Clusterrolebinding(access::BindingArgs),
+    Token(token::TokenArgs),
+}
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct CreateFlags {
+    #[command(flatten)]
+    pub output: OutputFlags,
+    #[command(flatten)]
+    pub dry_run: DryRunFlag,
+    #[command(flatten)]
+    pub validate: ValidateFlag,
+}
+
+/// How strictly the server looks at unknown and duplicate fields.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct ValidateFlag {
+    /// Unknown and duplicate fields are errors (strict), warnings (warn) or nothing (ignore)
+    #[arg(long, value_name = "strict|warn|ignore", num_args = 0..=1, default_missing_value = "strict", require_equals = true, default_value = "strict", hide_default_value = true)]
+    pub validate: Validate,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Validate {
+    #[default]
+    Strict,
+    Warn,
+    Ignore,
+}
+
+impl std::str::FromStr for Validate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "strict" | "true" => Ok(Self::Strict),
+            "warn" => Ok(Self::Warn),
+            "ignore" | "false" => Ok(Self::Ignore),
+            _ => Err("must be strict, warn or ignore".into()),
+        }
+    }
+}
+
+impl Validate {
+    /// The query parameter `fieldValidation`.
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Self::Strict => "Strict",
+            Self::Warn => "Warn",
+            Self::Ignore => "Ignore",
+        }
+    }
+}
+
+pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
+    match args.what {
+        None => from_files(&args.files, &args.flags, session).await,
+        Some(What::Deployment(args)) => one(session, args.object()?, &args.flags, "deployment").await,
+        Some(What::Job(args)) => workload::job(args, session).await,
+        Some(What::Cronjob(args)) => one(session, args.object(), &args.flags, "cronjob").await,
+        Some(What::Namespace(args)) => one(session, args.object(), &args.flags, "").await,
+        Some(What::Configmap(args)) => one(session, args.object()?, &args.flags, "configmap").await,
+        Some(What::Secret(args)) => one(session, args.object()?, args.flags(), "secret").await,
+        Some(What::Service(args)) => one(session, args.object()?, args.flags(), &format!("{} service", args.kind())).await,
+        Some(What::Serviceaccount(args)) => one(session, args.object(), &args.flags, "serviceaccount").await,
+        Some(What::Role(args)) => one(session, access::role(&args, session).await?, &args.flags, "role").await,
+        Some(What::Clusterrole(args)) => {
+            one(session, access::cluster_role(&args, session).await?, &args.role.flags, "clusterrole").await
+        }
+        Some(What::Rolebinding(args)) => one(session, args.object("RoleBinding")?, &args.flags, "rolebinding").await,
+        Some(What::Clusterrolebinding(args)) => {
+            one(session, args.object("ClusterRoleBinding")?, &args.flags, "clusterrolebinding").await
+        }
+        Some(What::Token(args)) => token::run(args, session).await,
+    }
+}
+
+async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Result<()> {
+    if files.is_empty() {
+        return Err(Error::Usage { command: "create", message: "must specify one of -f and -k".into() });
+    }
+    let infos = select::from_files(session, files).await?;
+    if infos.is_empty() {
+        return Err(Error::message("no objects passed to create"));
+    }
+    let dry_run = flags.dry_run.dry_run;
+    let mut reporter = Reporter::new(&flags.output, dry_run)?;
+    let mut errors = Vec::new();
+    for mut info in infos {
+        match submit(session, &info, flags).await {
+            Ok(object) => {
+                info.name = machinery::meta::name(&object).to_owned();
+                reporter.done(&info, &object, "created")?;
+            }
+            Err(error) => errors.push(info.during(error, "creating")),
+        }
+    }
+    Error::all(errors)
+}
+
+/// Creates an object that was made from flags. `what` is how an error calls it.
+pub async fn one(session: &Session, mut object: Value, flags: &CreateFlags, what: &str) -> Result<()> {
+    let mut reporter = Reporter::new(&flags.output, flags.dry_run.dry_run)?;
+    let info = info(session, &mut object, flags).await?;
+    let created = submit(session, &info, flags).await.map_err(|error| match error {
+        Error::Status(status) if !what.is_empty() => Error::message(format!("failed to create {what}: {}", status.message)),
+        error => error,
+    })?;
+    reporter.done(&info, &created, "created")
+}
+
+/// Finds an object's resource. Without asking the server when nothing is to be sent to it.
+pub async fn info(session: &Session, object: &mut Value, flags: &CreateFlags) -> Result<Info> {
+    let gvk = machinery::gvk::Gvk::of(object).unwrap_or_else(|| machinery::gvk::Gvk::new("", "v1", ""));
+    let builtin = schema::builtin().by_kind(&gvk.group, &gvk.version, &gvk.kind);
+    let resource = match builtin {
+        Some(builtin) => crate::kube::Resource {
+            group: gvk.group,
+            version: gvk.version,
+            kind: gvk.kind,
+            plural: builtin.plural.clone(),
+            singular: builtin.singular.clone(),
+            namespaced: builtin.namespaced,
+            ..Default::default()
+        },
+        None => session
+            .resource_of(machinery::meta::api_version(object), machinery::meta::kind(object))
+            .await?
+            .ok_or_else(|| Error::message(format!("no matches for kind {:?}", gvk.kind)))?,
+    };
+    let namespace = if resource.namespaced { session.namespace.clone() } else { String::new() };
+    // What is only printed has a namespace only if one was asked for: it may be applied anywhere.
+    if resource.namespaced && (session.namespace_given || flags.dry_run.dry_run != DryRun::Client) {
+        machinery::meta::metadata_mut(object).insert("namespace".into(), namespace.clone().into());
+    }
+    let name = machinery::meta::name(object).to_owned();
+    Ok(Info { resource, namespace, name, object: object.clone(), source: None })
+}
+
+pub async fn submit(session: &Session, info: &Info, flags: &CreateFlags) -> Result<Value> {
+    let dry_run = flags.dry_run.dry_run;
+    if dry_run == DryRun::Client {
+        return Ok(info.object.clone());
+    }
+    let request = Request::post(info.resource.path(&info.namespace, None), &info.object)
+        .query("fieldManager", "kctl-create")
+        .query("fieldValidation", flags.validate.validate.parameter())
+        .query_some("dryRun", dry_run.parameter());
+    session.json(request).await
+}

@@ -1,0 +1,115 @@
+//! `kctl patch`.
+
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+
+use super::targets::Targets;
+use crate::{
+    kube::{
+        Error, Request, Result, Session, manifest,
+        session::{JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH},
+    },
+    output::{
+        OutputFlags,
+        format::{DryRun, DryRunFlag, Reporter},
+    },
+};
+
+/// Changes fields of objects by a patch
+///
+///   kctl patch deploy web -p '{"spec":{"replicas":3}}'
+///   kctl patch svc web --type=json -p '[{"op":"remove","path":"/metadata/labels/x"}]'
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct PatchArgs {
+    #[command(flatten)]
+    targets: Targets,
+    /// The patch, as JSON or YAML
+    #[arg(short, long)]
+    patch: Option<String>,
+    /// A file with the patch
+    #[arg(long, value_name = "FILE", conflicts_with = "patch")]
+    patch_file: Option<std::path::PathBuf>,
+    /// How the patch is meant
+    #[arg(long = "type", value_enum, default_value = "strategic")]
+    kind: Kind,
+    /// Patch a subresource: status, scale
+    #[arg(long)]
+    subresource: Option<String>,
+    #[command(flatten)]
+    output: OutputFlags,
+    #[command(flatten)]
+    dry_run: DryRunFlag,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kind {
+    /// Lists are merged by their keys (built-in kinds only)
+    Strategic,
+    /// RFC 7386: lists are replaced
+    Merge,
+    /// RFC 6902: a list of operations
+    Json,
+}
+
+pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
+    let text = match (&args.patch, &args.patch_file) {
+        (Some(patch), _) => patch.clone(),
+        (None, Some(file)) => {
+            std::fs::read_to_string(file).map_err(|error| Error::message(format!("unable to read patch file: {error}")))?
+        }
+        (None, None) => return Err(Error::message("must specify --patch or --patch-file containing the contents of the patch")),
+    };
+    let patch = match serde_json::from_str(&text) {
+        Ok(patch) => patch,
+        Err(_) => {
+            let values = manifest::parse("the patch", &text)
+                .map_err(|error| Error::message(format!("unable to parse {text:?}: {}", error.text())))?;
+            values.into_iter().next().ok_or_else(|| Error::message("the patch is empty"))?
+        }
+    };
+    let kind = match args.kind {
+        Kind::Strategic => STRATEGIC_PATCH,
+        Kind::Merge => MERGE_PATCH,
+        Kind::Json => JSON_PATCH,
+    };
+    let dry_run = args.dry_run.dry_run;
+    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let count = args
+        .targets
+        .each(session, async |info| {
+            let after = if dry_run == DryRun::Client {
+                locally(&info.object, &patch, args.kind)?
+            } else {
+                let mut path = info.path();
+                if let Some(subresource) = &args.subresource {
+                    path += &format!("/{subresource}");
+                }
+                let request = Request::patch(path, kind, &patch).query("fieldManager", "kctl-patch");
+                session.json(request.query_some("dryRun", dry_run.parameter())).await?
+            };
+            let changed = after["metadata"]["resourceVersion"] != info.object["metadata"]["resourceVersion"]
+                || dry_run != DryRun::No && after != info.object;
+            reporter.done(info, &after, if changed || args.subresource.is_some() { "patched" } else { "patched (no change)" })
+        })
+        .await?;
+    if count == 0 { Err(Error::message("no objects passed to patch")) } else { Ok(()) }
+}
+
+/// What a patch makes of an object, as far as it can be told here.
+fn locally(object: &Value, patch: &Value, kind: Kind) -> Result<Value> {
+    let mut after = object.clone();
+    match kind {
+        Kind::Merge => machinery::patch::merge::apply(&mut after, patch),
+        Kind::Json => machinery::patch::json::apply(&mut after, patch).map_err(|error| Error::message(error.to_string()))?,
+        Kind::Strategic => {
+            let gvk = machinery::gvk::Gvk::of(object);
+            let ty = gvk.as_ref().and_then(|gvk| schema::builtin().type_of(&gvk.group, &gvk.version, &gvk.kind));
+            let ty = ty.ok_or_else(|| {
+                Error::message("strategic merge patch is not supported for this kind locally, try --type merge")
+            })?;
+            after = machinery::patch::strategic::apply(object, patch, ty).map_err(|error| Error::message(error.to_string()))?;
+        }
+    }
+    Ok(after)
+}
