@@ -29,7 +29,8 @@ impl Options {
     pub fn from_query<'q>(pairs: impl IntoIterator<Item = (&'q str, &'q str)>) -> Self {
         let mut options = Self::default();
         for (name, value) in pairs {
-            let on = matches!(value, "1" | "true" | "True" | "TRUE" | "t" | "T");
+            // As upstream reads booleans of a query.
+            let on = !value.eq_ignore_ascii_case("false") && value != "0";
             match name {
                 "stdin" => options.stdin = on,
                 "stdout" => options.stdout = on,

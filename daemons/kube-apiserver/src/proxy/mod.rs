@@ -1,4 +1,21 @@
 //! Streams through the server to kubelets, pods and services: `log`, `exec`, `attach`, `portforward`, `proxy`.
+//!
+//! | Question | Answer |
+//! |---|---|
+//! | To which machine does a request go? | [`target`] |
+//! | How is that machine reached? | [`backend`] |
+//! | How do exec, attach and port-forward get through? | [`command`] |
+//! | How do logs? | [`log`] |
+//! | How does plain HTTP to pods, services and nodes? | [`forward`] |
+//!
+//! **Invariants:** a redirect of a backend is never followed; a connection is handed over to a backend only after that
+//! backend answered 101; credentials of the client are never passed on.
+
+mod backend;
+mod command;
+mod forward;
+mod log;
+mod target;
 
 use std::sync::Arc;
 
@@ -7,6 +24,7 @@ use http::request::Parts;
 use machinery::status::Status;
 
 use crate::authn::user::User;
+use crate::authz::{Attributes, ResourceAttributes, forbidden};
 use crate::pipeline::RequestBody;
 use crate::request_info::ResourcePath;
 use crate::respond::Body;
@@ -20,6 +38,12 @@ pub struct Connect {
     pub body: RequestBody,
 }
 
+impl Connect {
+    fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+}
+
 /// Whether the path names a stream.
 pub fn is_connect(path: &ResourcePath) -> bool {
     path.group.is_empty()
@@ -30,6 +54,36 @@ pub fn is_connect(path: &ResourcePath) -> bool {
         }
 }
 
-pub async fn connect(_server: &Arc<Server>, connect: Connect) -> Result<Response<Body>, Status> {
-    Err(Status::unavailable(format!("{} is not connected yet", connect.path.combined())))
+pub async fn connect(server: &Arc<Server>, connect: Connect) -> Result<Response<Body>, Status> {
+    match connect.path.subresource.as_str() {
+        "log" => log::serve(server, connect).await,
+        "exec" | "attach" => {
+            may_create(server, &connect)?;
+            command::exec(server, connect).await
+        }
+        "portforward" => {
+            may_create(server, &connect)?;
+            command::port_forward(server, connect).await
+        }
+        _ => forward::serve(server, connect).await,
+    }
 }
+
+/// A WebSocket begins with GET, which was authorised as `get`; but running a command is a `create`, however it begins.
+fn may_create(server: &Server, connect: &Connect) -> Result<(), Status> {
+    let path = &connect.path;
+    let resource = ResourceAttributes {
+        group: &path.group,
+        resource: &path.resource,
+        subresource: &path.subresource,
+        namespace: &path.namespace,
+        name: &path.name,
+        field_selector: "",
+    };
+    let attributes = Attributes::resource(&connect.user, "create", resource);
+    let decision = server.authorizer.authorize(&attributes);
+    if decision.allowed() { Ok(()) } else { Err(forbidden(&attributes, decision.reason())) }
+}
+
+#[cfg(test)]
+mod tests;
