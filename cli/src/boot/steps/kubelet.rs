@@ -82,6 +82,13 @@ pub(super) async fn apply(context: &Context) -> Result<()> {
         context.note(Effect::Tree { path: path.into() })?;
     }
     note_tables(context).await?;
+    // Made by the runtime, and by iptables.
+    if !Path::new("/run/netns").exists() {
+        context.note(Effect::Tree { path: "/run/netns".into() })?;
+    }
+    if !Path::new("/run/xtables.lock").exists() {
+        context.note(Effect::File { path: "/run/xtables.lock".into(), backup: None })?;
+    }
     context.note(Effect::Slice { name: "kubepods.slice".to_owned() })?;
     context.run_unit(UNIT, &wanted(context)?).await?;
     // Type=simple: systemd knows only that it began.

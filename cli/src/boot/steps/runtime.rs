@@ -9,6 +9,7 @@ use host::process::CAP_SYS_RESOURCE;
 use super::wait;
 use crate::boot::context::Context;
 use crate::boot::files::File;
+use crate::boot::ledger::Effect;
 use crate::boot::plan::Check;
 use crate::boot::runtime::Runtime;
 use crate::boot::template::render;
@@ -50,6 +51,14 @@ pub(super) async fn apply(context: &Context) -> Result<()> {
     let unit = context.runtime.unit();
     if context.systemd.state(unit).await?.load == "not-found" {
         bail!("there is no {unit}: install {} or choose another runtime with --cri-socket", context.runtime.package());
+    }
+    let state = match context.runtime {
+        Runtime::Containerd => "/run/containerd",
+        Runtime::Crio => "/run/crio",
+    };
+    // A runtime that ran before us keeps its state.
+    if !Path::new(state).exists() {
+        context.note(Effect::Tree { path: state.into() })?;
     }
     context.run_unit(unit, &[configuration(context)?]).await?;
     wait::until("starting the runtime", Duration::from_secs(30), async || Ok(socket_reason(context))).await
