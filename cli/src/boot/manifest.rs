@@ -20,17 +20,23 @@ pub(crate) fn with_options(manifest: &str, options: &DaemonOptions) -> Result<St
     if let Some(binary) = &options.binary {
         let path = binary.to_str().context("the path of a program is text")?;
         command[0] = path.into();
-        let mounts = container["volumeMounts"].as_array_mut().context("a manifest of ours has no mounts")?;
-        mounts.push(json!({ "name": "program", "mountPath": path, "readOnly": true }));
         let libraries = LIBRARIES.iter().enumerate().filter(|(_, directory)| Path::new(directory).is_dir());
+        let mounts = list(container, "volumeMounts")?;
+        mounts.push(json!({ "name": "program", "mountPath": path, "readOnly": true }));
         mounts.extend(
             libraries.clone().map(|(i, path)| json!({ "name": format!("lib-{i}"), "mountPath": path, "readOnly": true })),
         );
-        let volumes = pod["volumes"].as_array_mut().context("a manifest of ours has no volumes")?;
+        let volumes = list(pod, "volumes")?;
         volumes.push(json!({ "name": "program", "hostPath": { "path": path, "type": "File" } }));
         volumes.extend(libraries.map(|(i, path)| json!({ "name": format!("lib-{i}"), "hostPath": { "path": path } })));
     }
     Ok(machinery::yaml::to_string(&object))
+}
+
+/// The list of this name, made when it is not there.
+fn list<'a>(object: &'a mut Value, name: &str) -> Result<&'a mut Vec<Value>> {
+    let object = object.as_object_mut().context("a manifest of ours is not an object")?;
+    object.entry(name).or_insert_with(|| json!([])).as_array_mut().context("a manifest of ours has no list")
 }
 
 fn set_flags(command: &mut Vec<Value>, options: &DaemonOptions) {
@@ -57,8 +63,7 @@ pub(crate) fn unit_arguments(options: &DaemonOptions) -> String {
 mod tests {
     use super::*;
 
-    const POD: &str =
-        "kind: Pod\nspec:\n  containers:\n  - command: [kube-x, --a=1, --b=2]\n    volumeMounts: []\n  volumes: []\n";
+    const POD: &str = "kind: Pod\nspec:\n  containers:\n  - command: [kube-x, --a=1, --b=2]\n";
 
     #[test]
     fn a_flag_replaces_its_namesake() {
