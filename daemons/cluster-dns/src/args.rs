@@ -12,7 +12,7 @@ use daemon::{CommonArgs, Threads, run_main};
 #[command(name = "cluster-dns", version)]
 pub struct Args {
     /// The cluster's domain.
-    #[arg(long, default_value = "cluster.local", value_name = "DOMAIN")]
+    #[arg(long, visible_alias = "cluster-domain", default_value = "cluster.local", value_name = "DOMAIN")]
     pub domain: String,
     /// Addresses on which to answer, UDP and TCP; may be given several times.
     #[arg(long, default_value = "0.0.0.0:53", value_name = "ADDRESS")]
