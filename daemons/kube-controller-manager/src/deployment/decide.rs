@@ -103,16 +103,18 @@ pub(super) fn create_failed(deployment: &Deployment, set: &str, why: &str, now: 
 
 /// What it means that the ReplicaSet's name was taken.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Taken {
-    /// By the very ReplicaSet that was wanted: the cache is behind.
-    ByOurs,
-    /// By another template with the same hash: this status makes the next name differ.
+pub(crate) enum Taken {
+    /// By the very ReplicaSet that was wanted, ours or free to be adopted: the cache is behind.
+    ByWanted,
+    /// By another template with the same hash, or another's ReplicaSet: this status makes the next name differ.
     ByAnother(Box<Deployment>),
 }
 
-pub(super) fn name_taken(deployment: &Deployment, by: &ReplicaSet) -> Taken {
-    if owner::is_controlled_by(&by.metadata, deployment.uid()) && revision::same_template(deployment, by) {
-        return Taken::ByOurs;
+pub(crate) fn name_taken(deployment: &Deployment, by: &ReplicaSet) -> Taken {
+    let free = owner::controller_of(&by.metadata).is_none() && by.metadata.deletion_timestamp.is_none();
+    let ours = owner::is_controlled_by(&by.metadata, deployment.uid());
+    if (ours || free) && revision::same_template(deployment, by) {
+        return Taken::ByWanted;
     }
     let mut after = deployment.clone();
     let count = after.status.get_or_insert_default().collision_count.get_or_insert(0);

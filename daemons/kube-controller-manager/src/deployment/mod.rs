@@ -203,7 +203,7 @@ impl Controller {
         let live = self.client.get::<ReplicaSet>(&key.namespace, set.name()).await;
         let live = live.during(|| format!("reading the ReplicaSet {}", set.name()))?;
         match decide::name_taken(deployment, &live) {
-            Taken::ByOurs => self.sets.wrote(key, &live),
+            Taken::ByWanted => self.sets.wrote(key, &live),
             Taken::ByAnother(status) => {
                 let written = self.client.update_status(&*status).await.during(|| format!("writing the status of {key}"))?;
                 self.written.wrote(key, &written);

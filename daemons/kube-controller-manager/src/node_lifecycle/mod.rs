@@ -14,7 +14,7 @@ use api::core::{Node, ObjectReference, Pod};
 use api::jiff::Timestamp;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Cached, Change, Client, Patch, PatchParams};
+use client::{Cached, Change, Client, ListParams, Patch, PatchParams};
 use serde_json::json;
 
 use self::facts::Facts;
@@ -190,12 +190,11 @@ impl Controller {
 
     async fn mark_silent(&self, facts: &Facts, lost: &[Lost], now: Timestamp) -> Result<(), Error> {
         let name = &facts.name;
-        // The cache may be what is silent: the server is asked before anything is done.
-        let lease = match self.client.get::<Lease>(LEASE_NAMESPACE, name).await {
-            Ok(lease) => renew_time(&lease),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error).during(|| format!("reading the lease of node {name}")),
-        };
+        // The cache may be what is silent: the server is asked before anything is done. By a list, which the daemon may
+        // do as its own self; neither it nor this controller has a role to get the leases of nodes.
+        let only = ListParams::fields(format!("metadata.name={name}"));
+        let leases = self.ctx.root().list::<Lease>(LEASE_NAMESPACE, &only).await;
+        let lease = leases.during(|| format!("reading the lease of node {name}"))?.items.iter().find_map(renew_time);
         {
             let mut state = self.state();
             if let Some(lease) = lease

@@ -370,12 +370,16 @@ fn a_dying_deployment_changes_nothing_but_its_status() {
 #[test]
 fn a_name_that_is_taken() {
     let d = deployment(3, "25%", "25%");
-    let mut ours = set("v2", 1, 3, 3, &d);
-    ours.metadata.owner_references = Some(vec![owner::controller_ref(&d)]);
-    assert_eq!(name_taken(&d, &ours), Taken::ByOurs);
-    let mut other = set("v1", 1, 3, 3, &d);
-    other.metadata.owner_references = ours.metadata.owner_references.clone();
-    let Taken::ByAnother(after) = name_taken(&d, &other) else { panic!("another template") };
-    assert_eq!(after.status.unwrap().collision_count, Some(1));
-    assert!(matches!(name_taken(&d, &set("v2", 1, 3, 3, &d)), Taken::ByAnother(_)), "somebody else's");
+    let owned = |image: &str, uid: Option<&str>| {
+        let mut set = set(image, 1, 3, 3, &d);
+        set.metadata.owner_references =
+            uid.map(|uid| vec![api::metav1::OwnerReference { uid: uid.into(), ..owner::controller_ref(&d) }]);
+        set
+    };
+    assert_eq!(name_taken(&d, &owned("v2", Some("d"))), Taken::ByWanted);
+    assert_eq!(name_taken(&d, &owned("v2", None)), Taken::ByWanted, "to be adopted");
+    for (image, uid) in [("v1", Some("d")), ("v1", None), ("v2", Some("other"))] {
+        let Taken::ByAnother(after) = name_taken(&d, &owned(image, uid)) else { panic!("{image} {uid:?}") };
+        assert_eq!(after.status.unwrap().collision_count, Some(1));
+    }
 }
