@@ -376,12 +376,22 @@ fn base64_error(text: &str) -> Option<String> {
 }
 
 fn time_error(text: &str, scalar: Scalar) -> Option<String> {
-    let layout = match scalar {
-        Scalar::MicroTime => "2006-01-02T15:04:05.000000Z07:00",
-        _ => "2006-01-02T15:04:05Z07:00",
+    let (layout, fraction) = match scalar {
+        Scalar::MicroTime => ("2006-01-02T15:04:05.000000Z07:00", ".000000"),
+        _ => ("2006-01-02T15:04:05Z07:00", ""),
     };
+    let cannot = |rest: &str, part: &str| Some(format!("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {part:?}"));
     let shaped = text.len() >= 20 && text.as_bytes()[10] == b'T' && text.parse::<jiff::Timestamp>().is_ok();
-    (!shaped).then(|| format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\""))
+    if !shaped {
+        return cannot(text, "2006");
+    }
+    // A micro time has exactly six digits after the point.
+    let rest = &text[19..];
+    let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    if !fraction.is_empty() && digits != 6 {
+        return cannot(rest, fraction);
+    }
+    None
 }
 
 #[cfg(test)]

@@ -10,12 +10,26 @@ use super::table::{AGE, Column, NAME, column};
 use super::validate;
 use super::value::{items, number, restore, set, text, texts, unset};
 use super::{Rules, Selectable};
+use crate::authn::user::User;
 
 const EXPIRATION_SECONDS_MIN: i64 = 600;
 
 pub(super) struct CertificateSigningRequest;
 
 impl Rules for CertificateSigningRequest {
+    /// Whatever the client claims: the request is made by who made it.
+    fn set_creator(&self, request: &mut Value, user: &User) {
+        let spec = super::value::object_in(request, "spec");
+        for field in ["username", "uid", "groups", "extra"] {
+            unset(spec, field);
+        }
+        if let Ok(Value::Object(user)) = serde_json::to_value(user) {
+            for (field, value) in user {
+                set(spec, &field, value);
+            }
+        }
+    }
+
     fn prepare_for_update(&self, new: &mut Value, old: &Value, subresource: &str) {
         // What is asked for never changes; approving changes conditions only; signing changes all of the status but those.
         restore(new, old, "spec");

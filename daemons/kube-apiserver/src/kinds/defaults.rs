@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use machinery::quantity::Quantity;
 use machinery::time;
 use schema::{Scalar, Shape, TypeRef};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::value::{fill, has, items, set, text};
 use super::{containers, pod_spec};
@@ -46,6 +46,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("api.apps.v1.StatefulSetSpec", "replicas", "1"),
     ("api.apps.v1.StatefulSetSpec", "revisionHistoryLimit", "10"),
     ("api.autoscaling.v2.HorizontalPodAutoscalerSpec", "minReplicas", "1"),
+    ("api.batch.v1.JobTemplateSpec", "metadata", "{}"),
     ("api.batch.v1.CronJobSpec", "concurrencyPolicy", r#""Allow""#),
     ("api.batch.v1.CronJobSpec", "failedJobsHistoryLimit", "1"),
     ("api.batch.v1.CronJobSpec", "successfulJobsHistoryLimit", "3"),
@@ -64,6 +65,8 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("api.core.v1.EphemeralContainer", "resources", "{}"),
     ("api.core.v1.EphemeralContainer", "terminationMessagePath", r#""/dev/termination-log""#),
     ("api.core.v1.EphemeralContainer", "terminationMessagePolicy", r#""File""#),
+    ("api.core.v1.Event", "reportingComponent", r#""""#),
+    ("api.core.v1.Event", "reportingInstance", r#""""#),
     ("api.core.v1.GRPCAction", "service", r#""""#),
     ("api.core.v1.HTTPGetAction", "path", r#""/""#),
     ("api.core.v1.HTTPGetAction", "scheme", r#""HTTP""#),
@@ -102,6 +105,7 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("api.core.v1.SecretVolumeSource", "defaultMode", "420"),
     ("api.core.v1.ServiceAccountTokenProjection", "expirationSeconds", "3600"),
     ("api.core.v1.ServicePort", "protocol", r#""TCP""#),
+    ("api.discovery.v1.Endpoint", "conditions", "{}"),
     ("api.discovery.v1.EndpointPort", "name", r#""""#),
     ("api.discovery.v1.EndpointPort", "protocol", r#""TCP""#),
     ("api.flowcontrol.v1.ExemptPriorityLevelConfiguration", "lendablePercent", "0"),
@@ -292,6 +296,8 @@ pub(super) fn host_ports(container: &mut Value) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     /// Every type and field the tables name is there.

@@ -57,6 +57,10 @@ impl Rules for Endpoints {
         }
     }
 
+    fn warnings(&self, _endpoints: &Value) -> Vec<String> {
+        vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[NAME, column("Endpoints", |row| shown(row.object).into()), AGE];
         COLUMNS

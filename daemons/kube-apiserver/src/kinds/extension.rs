@@ -21,13 +21,23 @@ impl Rules for CustomResourceDefinition {
         }
     }
 
+    /// Names are accepted at once: two definitions of one resource have one name, and cannot both be stored.
     fn prepare_for_create(&self, definition: &mut Value) {
         let stored: Vec<&str> = items(definition, "/spec/versions")
             .iter()
             .filter(|version| truth(version, "/storage"))
             .map(|version| text(version, "/name"))
             .collect();
-        let status = json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": [], "storedVersions": stored});
+        let created = &definition["metadata"]["creationTimestamp"];
+        let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": created});
+        let status = json!({
+            "acceptedNames": definition["spec"]["names"],
+            "conditions": [
+                condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+                condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            ],
+            "storedVersions": stored,
+        });
         set(definition, "status", status);
     }
 
@@ -47,7 +57,10 @@ impl Rules for CustomResourceDefinition {
                 stored.push(version);
             }
         }
-        set(object_in(new, "status"), "storedVersions", stored);
+        let names = new["spec"]["names"].clone();
+        let status = object_in(new, "status");
+        set(status, "storedVersions", stored);
+        set(status, "acceptedNames", names);
     }
 
     fn validate(&self, definition: &Value, errors: &mut FieldErrors) {

@@ -40,6 +40,10 @@ impl Rules for Job {
         for (label, value) in [(CONTROLLER_UID, &uid), (OLD_CONTROLLER_UID, &uid), (JOB_NAME, &name), (OLD_JOB_NAME, &name)] {
             set(labels, label, value.as_str());
         }
+        let labels = labels.clone();
+        if count(job, "/metadata/labels") == 0 {
+            set(object_in(job, "metadata"), "labels", labels);
+        }
         let selector = object_in(object_in(job, "spec"), "selector");
         set(object_in(selector, "matchLabels"), CONTROLLER_UID, uid);
     }

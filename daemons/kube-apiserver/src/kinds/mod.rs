@@ -41,6 +41,8 @@ use machinery::meta;
 use schema::{Resource, TypeRef, builtin};
 use serde_json::{Value, json};
 
+use crate::authn::user::User;
+
 pub use table::Column;
 
 /// A field that field selectors may name, and how its value is read.
@@ -67,6 +69,16 @@ pub trait Rules: Send + Sync + 'static {
     /// Beyond `metadata.name` and `metadata.namespace`.
     fn selectable(&self) -> &'static [Selectable] {
         &[]
+    }
+    /// Notes who creates the object, in kinds that record it.
+    fn set_creator(&self, _object: &mut Value, _user: &User) {}
+    /// What the client should hear about an object that is accepted all the same.
+    fn warnings(&self, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
+    /// Whether a creator's status is kept: a node reports itself.
+    fn keeps_status(&self) -> bool {
+        false
     }
     /// Whether `metadata.generation` counts the changes of everything but metadata and status.
     fn has_generation(&self) -> bool {
@@ -195,7 +207,7 @@ impl Strategy {
 
     /// Removes what a creator may not set (status) and sets the first generation.
     pub fn prepare_for_create(&self, object: &mut Value) {
-        if self.has_status {
+        if self.has_status && !self.rules.keeps_status() {
             match self.ty {
                 Some(_) => value::set(object, "status", json!({})),
                 None => value::unset(object, "status"),
@@ -220,6 +232,16 @@ impl Strategy {
             let generation = meta::generation(old) + i64::from(subresource != "status" && is_changed(new, old));
             meta::metadata_mut(new).insert("generation".to_owned(), json!(generation));
         }
+    }
+
+    /// Notes who creates the object, in kinds that record it.
+    pub fn set_creator(&self, object: &mut Value, user: &User) {
+        self.rules.set_creator(object, user);
+    }
+
+    /// What the client should hear about an object that is accepted all the same.
+    pub fn warnings(&self, object: &Value) -> Vec<String> {
+        self.rules.warnings(object)
     }
 
     pub fn validate_create(&self, object: &Value) -> FieldErrors {

@@ -7,11 +7,25 @@ use serde_json::{Value, json};
 
 use super::table::{AGE, Column, NAME, column, wide};
 use super::validate;
-use super::value::{entries, has, items, set, text, truth};
+use super::value::{entries, fill, has, items, object_in, set, text, truth};
 use super::{Rules, Selectable};
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
+
+/// What a node says of its system: always written, known or not.
+const NODE_INFO: &[&str] = &[
+    "architecture",
+    "bootID",
+    "containerRuntimeVersion",
+    "kernelVersion",
+    "kubeProxyVersion",
+    "kubeletVersion",
+    "machineID",
+    "operatingSystem",
+    "osImage",
+    "systemUUID",
+];
 
 pub(super) struct Node;
 
@@ -20,13 +34,22 @@ impl Rules for Node {
         if !node["spec"].is_object() {
             set(node, "spec", json!({}));
         }
+        let status = object_in(node, "status");
+        let endpoint = object_in(object_in(status, "daemonEndpoints"), "kubeletEndpoint");
+        fill(endpoint, "Port", 0);
+        let info = object_in(status, "nodeInfo");
+        for field in NODE_INFO {
+            fill(info, field, "");
+        }
         let capacity = node.pointer("/status/capacity").cloned();
         if let Some(capacity) = capacity.filter(|_| !has(node, "/status/allocatable")) {
             set(&mut node["status"], "allocatable", capacity);
         }
     }
 
-    fn prepare_for_create(&self, _node: &mut Value) {}
+    fn keeps_status(&self) -> bool {
+        true
+    }
 
     fn validate(&self, node: &Value, errors: &mut FieldErrors) {
         let spec = Path::new("spec");

@@ -36,6 +36,7 @@ impl Rules for Pod {
             status["conditions"] = json!([{
                 "type": "PodScheduled",
                 "status": "False",
+                "lastTransitionTime": pod["metadata"]["creationTimestamp"],
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             }]);

@@ -99,6 +99,13 @@ impl Rules for Service {
         }
     }
 
+    fn warnings(&self, service: &Value) -> Vec<String> {
+        if items(service, "/spec/externalIPs").is_empty() {
+            return Vec::new();
+        }
+        vec!["spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned()]
+    }
+
     fn selectable(&self) -> &'static [Selectable] {
         &[
             ("spec.clusterIP", |service| text(service, "/spec/clusterIP").to_owned()),

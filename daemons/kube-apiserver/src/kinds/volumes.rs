@@ -19,7 +19,8 @@ impl Rules for PersistentVolume {
     }
 
     fn prepare_for_create(&self, volume: &mut Value) {
-        set(volume, "status", json!({"phase": "Pending"}));
+        let created = volume["metadata"]["creationTimestamp"].clone();
+        set(volume, "status", json!({"phase": "Pending", "lastPhaseTransitionTime": created}));
     }
 
     fn validate(&self, volume: &Value, errors: &mut FieldErrors) {

@@ -329,9 +329,7 @@ impl Rules for StatefulSet {
             fill(strategy, "rollingUpdate", json!({}));
         }
         if text(strategy, "/type") == "RollingUpdate" && has(strategy, "/rollingUpdate") {
-            let rolling = object_in(strategy, "rollingUpdate");
-            fill(rolling, "partition", 0);
-            fill(rolling, "maxUnavailable", 1);
+            fill(object_in(strategy, "rollingUpdate"), "partition", 0);
         }
         for claim in super::value::items_mut(set, "/spec/volumeClaimTemplates") {
             fill(claim, "apiVersion", "v1");

@@ -5,6 +5,7 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use super::traits::NameRule;
+use super::update::Changed;
 use super::{Context, Registry, Served, managers, metadata};
 use crate::admission::{Operation, Request};
 
@@ -21,17 +22,30 @@ impl Registry {
         name: &str,
         object: Value,
     ) -> Result<Value, Status> {
-        if !meta::text(&object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
+        self.create_changed(cx, served, namespace, name, Changed::Object(object)).await
+    }
+
+    /// The same, for an object whose managers may be known already.
+    pub(super) async fn create_changed(
+        &self,
+        cx: &Context,
+        served: &Served,
+        namespace: &str,
+        name: &str,
+        changed: Changed,
+    ) -> Result<Value, Status> {
+        let (Changed::Object(object) | Changed::Managed(object)) = &changed;
+        if !meta::text(object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        let generated = meta::name(&object).is_empty() && name.is_empty();
+        let generated = meta::name(object).is_empty() && name.is_empty();
         let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
         loop {
             attempts -= 1;
-            match self.try_create(cx, served, namespace, name, object.clone()).await {
+            match self.try_create(cx, served, namespace, name, changed.clone()).await {
                 Err(status) if status.code() == 409 && generated && attempts > 0 => {}
                 Err(status) if status.code() == 409 && generated => {
-                    return Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(&object), 1));
+                    return Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(object), 1));
                 }
                 result => return result,
             }
@@ -44,21 +58,28 @@ impl Registry {
         served: &Served,
         namespace: &str,
         name: &str,
-        mut object: Value,
+        changed: Changed,
     ) -> Result<Value, Status> {
+        let (mut object, manage) = match changed {
+            Changed::Object(object) => (object, true),
+            Changed::Managed(object) => (object, false),
+        };
         metadata::set_namespace(&mut object, namespace)?;
         if !name.is_empty() {
             metadata::set_name(&mut object, name)?;
         }
         metadata::fill(&mut object, self.new_uid(), cx.now, self.random());
         served.strategy.default(&mut object);
-        // Before admission: what plugins add belongs to nobody.
-        managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
+        if manage {
+            // Before admission: what plugins add belongs to nobody.
+            managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
+        }
         let given = meta::name(&object).to_owned();
         let mut request = Request::new(cx, served, Operation::Create, "", namespace, &given);
         self.admission.mutate(&mut request, &mut object, None)?;
         served.strategy.default(&mut object);
         served.strategy.prepare_for_create(&mut object);
+        served.strategy.set_creator(&mut object, &cx.user);
         // One at a time where objects share a range of numbers; held until the write is visible to the next.
         let _turn = self.hooks.turn(served).await;
         self.hooks.before_create(self, served, &mut object).await?;
@@ -67,6 +88,7 @@ impl Registry {
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }
+        served.strategy.warnings(&object).into_iter().for_each(|warning| cx.warn(warning));
         self.admission.validate(&request, &object, None)?;
         if cx.options.dry_run {
             return Ok(object);

@@ -32,6 +32,7 @@ pub struct Target<'a> {
 }
 
 /// What a client wants to make of an object, and whose change it is in managedFields.
+#[derive(Clone)]
 pub enum Changed {
     /// The new object, whose fields the request's manager takes over where they differ.
     Object(Value),
@@ -95,9 +96,10 @@ impl Registry {
         if !subresource.is_empty() {
             return Err(served.not_found(name));
         }
-        let (Changed::Object(mut object) | Changed::Managed(mut object)) = change(None)?;
-        meta::metadata_mut(&mut object).remove("resourceVersion");
-        let object = self.create(cx, served, namespace, name, object).await?;
+        let mut changed = change(None)?;
+        let (Changed::Object(object) | Changed::Managed(object)) = &mut changed;
+        meta::metadata_mut(object).remove("resourceVersion");
+        let object = self.create_changed(cx, served, namespace, name, changed).await?;
         Ok(Written { object, created: true, deleted: false })
     }
 
@@ -166,6 +168,9 @@ impl Registry {
         errors.extend(served.strategy.validate_update(&new, old, subresource));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), name, errors));
+        }
+        if subresource.is_empty() {
+            served.strategy.warnings(&new).into_iter().for_each(|warning| cx.warn(warning));
         }
         self.admission.validate(&request, &new, Some(old))?;
         Ok(new)
