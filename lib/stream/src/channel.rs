@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::sync::{CancellationToken, DropGuard, PollSender};
 
 use crate::Io;
-use crate::tunnel::{config, to_io};
+use crate::tunnel::{config, farewell, to_io};
 
 pub const STDIN: u8 = 0;
 pub const STDOUT: u8 = 1;
@@ -232,6 +232,7 @@ async fn write<T: Io>(
         while let Ok(m) = queue.try_recv() {
             sink.send(encode(m[0], &m[1..], protocol)).await.map_err(to_io)?;
         }
+        sink.send(farewell()).await.map_err(to_io)?;
         sink.close().await.map_err(to_io)
     };
     let grace = async {

@@ -10,7 +10,8 @@ use bytes::{Buf, Bytes};
 use futures::{Sink, SinkExt, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::Io;
@@ -38,6 +39,11 @@ pub(crate) fn to_io(e: tungstenite::Error) -> io::Error {
         tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => io::ErrorKind::BrokenPipe.into(),
         other => io::Error::other(other),
     }
+}
+
+/// The goodbye that clients take for a success; without a code Go's complain.
+pub(crate) fn farewell() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// A WebSocket as a pipe of bytes: every write is a binary message, message borders mean nothing.
@@ -108,7 +114,16 @@ impl<T: Io> AsyncWrite for Tunnel<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.closing = true;
+        if !self.closing {
+            match ready!(Pin::new(&mut self.socket).poll_ready(cx)) {
+                Ok(()) => {
+                    self.closing = true;
+                    // The peer may have closed first.
+                    let _ = Pin::new(&mut self.socket).start_send(farewell());
+                }
+                Err(_) => self.closing = true,
+            }
+        }
         match ready!(Pin::new(&mut self.socket).poll_close(cx)).map_err(to_io) {
             Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Poll::Ready(Err(e)),
             _ => Poll::Ready(Ok(())),
@@ -189,7 +204,7 @@ pub async fn send_all<T: Io>(io: T, mut from: impl AsyncRead + Unpin, framing: F
         loop {
             let n = from.read(&mut buffer).await?;
             if n == 0 {
-                return sink.close().await.map_err(to_io);
+                return sink.send(farewell()).await.map_err(to_io);
             }
             let message = match framing {
                 Framing::Binary => Message::Binary(Bytes::copy_from_slice(&buffer[..n])),

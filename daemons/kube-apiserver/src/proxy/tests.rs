@@ -295,3 +295,66 @@ async fn the_servers_own_network_is_out_of_reach() {
     let (code, body) = world.get("/api/v1/namespaces/default/services/kubernetes:https/proxy/").await;
     assert_eq!(code.as_u16(), if body.contains("not found") { 404 } else { 503 }, "{body}");
 }
+
+/// The kubectl binaries to try: all of `KUBECTLS` (comma separated), else the one on the path, else none.
+fn kubectls() -> Vec<String> {
+    if let Ok(list) = std::env::var("KUBECTLS") {
+        return list.split(',').map(str::to_owned).collect();
+    }
+    let works = std::process::Command::new("kubectl").args(["version", "--client"]).output();
+    if works.is_ok_and(|o| o.status.success()) { vec!["kubectl".to_owned()] } else { Vec::new() }
+}
+
+/// kubectl up to 1.30 speaks SPDY, later ones WebSocket: both must get through.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_itself() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::process::Command;
+    let world = World::new().await;
+    let mut running = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+    running["spec"] = json!({"nodeName": "n", "containers": [{"name": "c", "image": "i"}]});
+    world.write(Method::PUT, &format!("{POD}/status"), &running).await;
+    let home = std::env::temp_dir().join(format!("kctl-proxy-test-{}", std::process::id()));
+    std::fs::create_dir_all(&home).unwrap();
+    for kubectl in kubectls() {
+        let command = || {
+            let mut c = Command::new(&kubectl);
+            c.arg(format!("--server=http://{}", world.api)).env("HOME", &home).env_remove("KUBECONFIG");
+            c.kill_on_drop(true).stdin(std::process::Stdio::piped());
+            c.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+            c
+        };
+        let mut exec = command().args(["exec", "-i", "p", "--", "cat"]).spawn().unwrap();
+        let sent = vec![b'x'; 1_000_000];
+        let mut stdin = exec.stdin.take().unwrap();
+        let writing = async {
+            stdin.write_all(&sent).await.unwrap();
+            drop(stdin);
+        };
+        let all = async { tokio::join!(exec.wait_with_output(), writing).0.unwrap() };
+        let done = tokio::time::timeout(Duration::from_secs(30), all).await.expect("exec ends");
+        assert_eq!(done.status.code(), Some(3), "{kubectl}: {}", String::from_utf8_lossy(&done.stderr));
+        assert!(done.stdout == sent, "{kubectl}: {} bytes came back", done.stdout.len());
+        assert!(String::from_utf8_lossy(&done.stderr).contains("command=cat"), "{kubectl}");
+
+        let done = command().args(["logs", "p", "--tail=5"]).output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&done.stdout), "/containerLogs/default/p/c tailLines=5\n", "{kubectl}");
+
+        let mut forward = command().args(["port-forward", "pod/p", ":80"]).spawn().unwrap();
+        let mut lines = BufReader::new(forward.stdout.take().unwrap()).lines();
+        let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.expect("a line").unwrap();
+        let line = line.unwrap_or_default();
+        let port = line.strip_prefix("Forwarding from 127.0.0.1:").and_then(|l| l.split(' ').next()).expect("a port");
+        for _ in 0..3 {
+            let mut tcp = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+            tcp.write_all(b"abc").await.unwrap();
+            tcp.shutdown().await.unwrap();
+            let mut text = String::new();
+            tokio::time::timeout(Duration::from_secs(10), tcp.read_to_string(&mut text)).await.expect("an answer").unwrap();
+            assert_eq!(text, "ABC", "{kubectl}");
+        }
+        forward.kill().await.unwrap();
+    }
+    std::fs::remove_dir_all(&home).unwrap();
+}
