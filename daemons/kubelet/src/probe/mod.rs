@@ -3,6 +3,7 @@
 //! Results belong to a container's id: a new container starts without any.
 
 pub mod run;
+pub mod task;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

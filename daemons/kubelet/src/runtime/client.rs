@@ -347,6 +347,8 @@ fn container_view(s: v1::ContainerStatus) -> ContainerView {
         v1::ContainerState::ContainerUnknown => State::Unknown,
     };
     let metadata = s.metadata.unwrap_or_default();
+    let words = s.annotations.get(annotation::TERMINATION_MESSAGE_PATH);
+    let termination_log = words.and_then(|at| s.mounts.iter().find(|m| m.container_path == *at)).map(|m| m.host_path.clone());
     let count = s.annotations.get(annotation::RESTART_COUNT).and_then(|v| v.parse().ok());
     ContainerView {
         id: s.id,
@@ -368,5 +370,6 @@ fn container_view(s: v1::ContainerStatus) -> ContainerView {
         restart_count: count.unwrap_or_else(|| i32::try_from(metadata.attempt).unwrap_or(0)),
         annotations: s.annotations.into_iter().collect(),
         log_path: s.log_path,
+        termination_log,
     }
 }

@@ -52,6 +52,8 @@ pub struct ContainerView {
     pub restart_count: i32,
     pub annotations: BTreeMap<String, String>,
     pub log_path: String,
+    /// Where the container's last words are on the host.
+    pub termination_log: Option<String>,
 }
 
 /// All that the runtime has of one pod.

@@ -40,7 +40,7 @@ pub enum PayloadError {
 }
 
 /// A token that a projected volume holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TokenKey {
     pub audience: String,
     pub expiration_seconds: i64,
