@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::{
-    certificates, daemonset, deployment, endpoints, garbage_collector, namespace, node_ipam, node_lifecycle, pod_gc, replicaset,
-    root_ca, service_account, taint_eviction,
+    certificates, cluster_role_aggregation, daemonset, deployment, endpoints, garbage_collector, job, namespace, node_ipam,
+    node_lifecycle, pod_gc, replicaset, root_ca, service_account, taint_eviction,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -34,11 +34,13 @@ controllers! {
     certificates::approve::NAME, "csrapproving", certificates::approve::run;
     certificates::clean::NAME, "csrcleaner", certificates::clean::run;
     certificates::sign::NAME, "csrsigning", certificates::sign::run;
+    cluster_role_aggregation::NAME, "clusterrole-aggregation", cluster_role_aggregation::run;
     daemonset::NAME, "daemonset", daemonset::run;
     deployment::NAME, "deployment", deployment::run;
     endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;
     endpoints::slice::NAME, "endpointslice", endpoints::slice::run;
     garbage_collector::NAME, "garbagecollector", garbage_collector::run;
+    job::NAME, "job", job::run;
     namespace::NAME, "namespace", namespace::run;
     node_ipam::NAME, "nodeipam", node_ipam::run;
     node_lifecycle::NAME, "nodelifecycle", node_lifecycle::run;

@@ -156,11 +156,12 @@ fn deletion_cost(pod: &Pod) -> i32 {
     annotation.and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
-fn restarts(pod: &Pod) -> i32 {
+/// How often its containers were restarted, all together.
+pub(crate) fn restarts(pod: &Pod) -> usize {
     let status = pod.status.as_ref();
     let containers = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
     let sidecars = status.and_then(|s| s.init_container_statuses.as_ref()).into_iter().flatten();
-    containers.chain(sidecars).map(|c| c.restart_count).sum()
+    containers.chain(sidecars).map(|c| usize::try_from(c.restart_count).unwrap_or(0)).sum()
 }
 
 #[cfg(test)]
