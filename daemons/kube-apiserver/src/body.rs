@@ -41,9 +41,9 @@ fn media_type(headers: &HeaderMap) -> String {
 }
 
 /// An object of any form, with the paths of repeated keys.
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<(Value, Vec<String>), Status> {
+fn parse(headers: &HeaderMap, body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
     match media_type(headers).as_str() {
-        "" | JSON | "text/json" | "*/*" => parse_json(body),
+        "" | JSON | "text/json" | "*/*" => parse_json(body, kind),
         YAML | "application/x-yaml" | "text/yaml" => parse_yaml(body),
         schema::proto::MEDIA_TYPE => {
             let value = schema::proto::decode(body).map_err(|error| Status::bad_request(error.to_string()))?;
@@ -53,9 +53,12 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<(Value, Vec<String>), Statu
     }
 }
 
-fn parse_json(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    machinery::json::parse_strict(body)
-        .map_err(|error| Status::bad_request(format!("the object provided is unrecognized (must be of type Object): {error}")))
+fn parse_json(body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
+    machinery::json::parse_strict(body).map_err(|error| {
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
+        ))
+    })
 }
 
 fn parse_yaml(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
@@ -71,7 +74,7 @@ pub fn object(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -
     if custom && media_type(headers) == schema::proto::MEDIA_TYPE {
         return Err(Status::unsupported_media_type(&[JSON, YAML]));
     }
-    let (mut value, repeated) = parse(headers, body)?;
+    let (mut value, repeated) = parse(headers, body, &resource.kind)?;
     check_kind(&mut value, &resource.api_version(), &resource.kind)?;
     settle(cx, served, &mut value, &repeated).map_err(|why| {
         Status::bad_request(format!(
@@ -84,7 +87,7 @@ pub fn object(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -
 
 /// The object of a subresource, of one of the types that all groups share (`Scale`, `Eviction`, `DeleteOptions`…).
 pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, kind: &str) -> Result<Value, Status> {
-    let (mut value, repeated) = parse(headers, body)?;
+    let (mut value, repeated) = parse(headers, body, kind)?;
     if value.is_object() && meta::kind(&value).is_empty() {
         let map = meta::as_object_mut(&mut value);
         map.insert("kind".to_owned(), kind.into());
@@ -113,7 +116,7 @@ fn wrong_kind(value: &Value, api_version: &str, kind: &str) -> Status {
 /// A body without kind and version is taken to be of the kind that the path serves.
 fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), Status> {
     if !value.is_object() {
-        return Err(Status::bad_request("the object provided is unrecognized (must be of type Object)"));
+        return Err(Status::bad_request(format!("the object provided is unrecognized (must be of type {kind})")));
     }
     let (given_version, given_kind) = (meta::api_version(value).to_owned(), meta::kind(value).to_owned());
     if given_version.is_empty() || given_kind.is_empty() {
@@ -148,11 +151,14 @@ fn settle(cx: &Context, served: &Served, value: &mut Value, repeated: &[String])
 
 /// The same for what a patch made of an object.
 pub fn settle_patched(cx: &Context, served: &Served, value: &mut Value) -> Result<(), Status> {
-    settle(cx, served, value, &[]).map_err(|why| {
-        let path = machinery::field::Path::new("patch");
-        let error = machinery::field::FieldError::invalid(&path, "", why);
-        Status::invalid(served.group_kind(), meta::name(value), vec![error])
-    })
+    let shown = value.to_string();
+    settle(cx, served, value, &[]).map_err(|why| unfit(&shown, why))
+}
+
+/// 422 for a patch after which the object is none of its kind.
+pub fn unfit(object: &str, why: impl Into<String>) -> Status {
+    let path = machinery::field::Path::new("patch");
+    Status::invalid("", "", vec![machinery::field::FieldError::invalid(&path, object, why)])
 }
 
 fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String], builtin: bool) -> Result<(), String> {
@@ -207,7 +213,7 @@ pub fn delete_options(headers: &HeaderMap, body: &[u8], query: &str) -> Result<D
     if body.is_empty() {
         return DeleteOptions::from_query(query);
     }
-    let (value, _) = parse(headers, body)?;
+    let (value, _) = parse(headers, body, "DeleteOptions")?;
     let kind = meta::kind(&value);
     if !kind.is_empty() && kind != "DeleteOptions" {
         return Err(Status::bad_request(format!("decoded object cannot be converted to DeleteOptions: {kind}")));

@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::authn::user::User;
 use crate::pipeline::RequestBody;
-use crate::registry::options::{ListOptions, WriteOptions};
+use crate::registry::options::{ListOptions, WriteOptions, check_patch};
+use crate::registry::patch::Patch;
 use crate::registry::update::{Target, Written};
 use crate::registry::{Context, Served};
 use crate::request_info::{RequestInfo, ResourcePath};
@@ -61,17 +62,40 @@ pub async fn handle(
     }
     let query = parts.uri.query().unwrap_or_default().to_owned();
     let agent = parts.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let cx = Context::new(user, now, WriteOptions::parse(&query, agent)?);
+    let cx = Context::new(user, now, WriteOptions::parse(&query, agent, options_kind(&info.verb))?);
     let bytes = body::read(body).await?;
     let call = Call { server, served: &served, path, parts, query: &query, cx };
-    let mut response = call.dispatch(&info, &bytes).await?;
+    if let Some(warning) = deprecation(path) {
+        call.cx.warn(warning);
+    }
+    // A refusal carries the warnings too: they often say why.
+    let mut response = call.dispatch(&info, &bytes).await.unwrap_or_else(|status| respond::error(&call.parts.headers, &status));
     add_warnings(&mut response, &call.cx);
     Ok(response)
+}
+
+/// Resources that clients should leave.
+fn deprecation(path: &ResourcePath) -> Option<&'static str> {
+    match (path.group.as_str(), path.resource.as_str()) {
+        ("", "endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 /// A list whose field selector names one object carries that name; its path does not.
 fn path_names(uri: &http::Uri, path: &ResourcePath) -> bool {
     uri.path().trim_end_matches('/').ends_with(&path.resource)
+}
+
+/// The kind of the options that a verb's query stands for.
+fn options_kind(verb: &str) -> &'static str {
+    match verb {
+        "create" => "CreateOptions",
+        "update" => "UpdateOptions",
+        "patch" => "PatchOptions",
+        _ => "DeleteOptions",
+    }
 }
 
 fn empty_parts() -> Parts {
@@ -101,6 +125,10 @@ impl Call<'_> {
             return Err(Status::method_not_served());
         }
         if self.served.resource.namespaced && self.path.namespace.is_empty() && !matches!(verb, Verb::List | Verb::Watch) {
+            return Err(Status::method_not_served());
+        }
+        let names_one = matches!(verb, Verb::Get | Verb::Update | Verb::Patch | Verb::Delete);
+        if names_one && self.path.name.is_empty() {
             return Err(Status::method_not_served());
         }
         match verb {
@@ -178,9 +206,16 @@ impl Call<'_> {
 
     async fn patch(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
         let accept = self.accept(true)?;
-        let patch = body::patch(self.served, &self.parts.headers, bytes)?;
+        let patch = self.parse_patch(bytes)?;
         let written = self.server.registry.patch(&self.cx, self.target(), patch).await?;
         Ok(self.written(accept, written))
+    }
+
+    /// The patch in the body, with options that fit it.
+    pub fn parse_patch(&self, bytes: &[u8]) -> Result<Patch, Status> {
+        let patch = body::patch(self.served, &self.parts.headers, bytes)?;
+        check_patch(self.query, matches!(patch, Patch::Apply(_)))?;
+        Ok(patch)
     }
 
     async fn delete(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
@@ -199,9 +234,9 @@ impl Call<'_> {
         let options = body::delete_options(&self.parts.headers, bytes, self.query)?;
         let list = ListOptions::parse(self.query)?;
         let registry = &self.server.registry;
-        let items = registry.delete_collection(&self.cx, self.served, self.namespace(), &list, &options).await?;
+        let (items, revision) = registry.delete_collection(&self.cx, self.served, self.namespace(), &list, &options).await?;
         let answer = serde_json::json!({"kind": self.served.resource.list_kind, "apiVersion": self.served.api_version(),
-            "metadata": {}, "items": items});
+            "metadata": {"resourceVersion": revision.to_string()}, "items": items});
         Ok(respond::value(StatusCode::OK, accept.wire, &answer))
     }
 

@@ -12,7 +12,7 @@ use machinery::status::Status;
 
 use crate::authn::user::User;
 use crate::authz::{Attributes, Decision, forbidden};
-use crate::filters::{audit, impersonation};
+use crate::filters::{audit, compress, impersonation};
 use crate::request_info::{RequestInfo, query_value};
 use crate::respond::{self, Body};
 use crate::server::Server;
@@ -56,11 +56,13 @@ pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Respon
         }
         Err(_elapsed) => respond::error(&headers, &Status::timeout("request did not complete within the allotted timeout", 0)),
     };
+    // 4. Large answers are compressed.
+    response = compress::apply(&headers, response).await;
     if let Ok(id) = HeaderValue::from_str(&audit_id) {
         response.headers_mut().insert("audit-id", id);
     }
     measured.end(response.status().as_u16());
-    // 4. The audit log has every request, also those that were refused on the way.
+    // 5. The audit log has every request, also those that were refused on the way.
     if let Some(log) = &server.audit {
         let object_name = response.extensions().get::<endpoints::ObjectName>().map_or("", |name| name.0.as_str());
         log.write(&audit::Event {
@@ -90,10 +92,10 @@ async fn layers(
     trace: &mut Trace,
 ) -> Result<Response<Body>, Status> {
     let now: Timestamp = (server.now)();
-    // 5. Who it is.
+    // 6. Who it is.
     let user = server.authenticator.authenticate(parts, now)?;
     trace.user = Some(user.clone());
-    // 6. As whom they act. After authentication, for it asks what that user may.
+    // 7. As whom they act. After authentication, for it asks what that user may.
     let user = match impersonation::apply(&server.authorizer, &user, &mut parts.headers)? {
         Some(other) => {
             trace.impersonated = Some(other.clone());
@@ -101,9 +103,9 @@ async fn layers(
         }
         None => user,
     };
-    // 7. A seat among the requests under way. Before authorization, which costs too.
+    // 8. A seat among the requests under way. Before authorization, which costs too.
     let _seat = server.fairness.seat(&user, info).await?;
-    // 8. May they? From here on nobody asks again.
+    // 9. May they? From here on nobody asks again.
     let query = parts.uri.query().unwrap_or_default();
     let selector = query_value(query, "fieldSelector").unwrap_or_default();
     let attributes = Attributes::of(&user, info, &selector);
@@ -114,7 +116,7 @@ async fn layers(
     if let Some(status) = refusal {
         return Err(status);
     }
-    // 9. The endpoint: admission, registry and store are behind it.
+    // 10. The endpoint: admission, registry and store are behind it.
     endpoints::handle(server, info.clone(), Arc::new(user), parts, body, now).await
 }
 

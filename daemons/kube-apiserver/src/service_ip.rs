@@ -155,6 +155,12 @@ impl ServiceNetwork {
 
     fn addresses(&self, taken: &mut Taken, service: &mut Value, random: u64) -> Result<(), Status> {
         let mut wanted = cluster_ips(service);
+        if is_bare_headless(service, &wanted) {
+            // Its endpoints are written by hand, in whichever family.
+            set_addresses(service, &["None".to_owned()], &["IPv4".to_owned(), "IPv6".to_owned()]);
+            meta::set_path(service, &["spec", "ipFamilyPolicy"], json!("RequireDualStack"));
+            return Ok(());
+        }
         let families = self.families(service, &wanted)?;
         if wanted.first().is_some_and(|ip| ip == "None") {
             set_addresses(service, &["None".to_owned()], &families);
@@ -314,6 +320,16 @@ fn next_address(range: Cidr, taken: &Taken, random: u64) -> Option<IpAddr> {
     high.or_else(|| (1..low).find_map(free))
 }
 
+/// Headless, without a selector, and silent about families.
+fn is_bare_headless(service: &Value, wanted: &[String]) -> bool {
+    let spec = &service["spec"];
+    let said = |field: &str| !spec[field].is_null() && spec[field].as_array().is_none_or(|list| !list.is_empty());
+    let decided = spec["ipFamilyPolicy"] == "RequireDualStack" && spec["ipFamilies"].as_array().is_some_and(|f| f.len() == 2);
+    wanted.first().is_some_and(|ip| ip == "None")
+        && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty)
+        && (decided || (!said("ipFamilyPolicy") && !said("ipFamilies")))
+}
+
 fn invalid(service: &Value, error: FieldError) -> Status {
     Status::invalid("Service", meta::name(service), vec![error])
 }
@@ -434,7 +450,7 @@ mod tests {
         let other = service("a", spec);
         let next = allocate(std::slice::from_ref(&other), service("b", json!({})), None).unwrap();
         assert_eq!(next["clusterIP"], "10.96.0.25");
-        let headless = allocate(&[], service("h", json!({"clusterIP": "None"})), None).unwrap();
+        let headless = allocate(&[], service("h", json!({"clusterIP": "None", "selector": {"a": "b"}})), None).unwrap();
         assert_eq!((&headless["clusterIPs"], &headless["ipFamilies"]), (&json!(["None"]), &json!(["IPv4"])));
         let taken = allocate(&[other], service("b", json!({"clusterIP": "10.96.0.24"})), None).unwrap_err();
         assert!(taken.ends_with("failed to allocate IP 10.96.0.24: provided IP is already allocated"), "{taken}");

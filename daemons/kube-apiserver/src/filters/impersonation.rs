@@ -13,12 +13,12 @@ const EXTRA: &str = "impersonate-extra-";
 
 /// The user whom the request is made as; none without the headers. The headers are removed.
 pub fn apply(authorizer: &Authorizer, user: &User, headers: &mut HeaderMap) -> Result<Option<User>, Status> {
-    let wanted = wanted(headers)?;
+    let wanted = wanted(headers);
     let names: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("impersonate-")).cloned().collect();
     for name in names {
         headers.remove(name);
     }
-    let Some(wanted) = wanted else { return Ok(None) };
+    let Some(wanted) = wanted? else { return Ok(None) };
     check(authorizer, user, &wanted)?;
     Ok(Some(complete(wanted)))
 }

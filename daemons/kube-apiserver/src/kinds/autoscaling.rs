@@ -59,7 +59,7 @@ impl Rules for HorizontalPodAutoscaler {
             errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
         }
         if max < 1 {
-            errors.invalid(&path.child("maxReplicas"), max, "must be greater than 0");
+            errors.required(&path.child("maxReplicas"), "must be set and greater than 0");
         }
         if min.is_some_and(|min| max < min) {
             errors.invalid(&path.child("maxReplicas"), max, "must be greater than or equal to `minReplicas`");
@@ -67,6 +67,15 @@ impl Rules for HorizontalPodAutoscaler {
         let target = path.child("scaleTargetRef");
         required(&spec["scaleTargetRef"], "kind", &target, errors);
         required(&spec["scaleTargetRef"], "name", &target, errors);
+        let (api_version, kind) = (text(spec, "/scaleTargetRef/apiVersion"), text(spec, "/scaleTargetRef/kind"));
+        if !api_version.contains('/') && kind != "ReplicationController" {
+            errors.invalid(&target.child("apiVersion"), api_version, "apiVersion must specify API group");
+        }
+        let scales_to_zero = |metric: &Value| matches!(text(metric, "/type"), "Object" | "External");
+        if min == Some(0) && !items(spec, "/metrics").iter().any(scales_to_zero) {
+            let detail = "must specify at least one Object or External metric to support scaling to zero replicas";
+            errors.forbidden(&path.child("metrics"), detail);
+        }
     }
 
     fn columns(&self) -> &'static [Column] {

@@ -29,7 +29,11 @@ impl Rules for Endpoints {
             for field in addresses {
                 for (index, address) in items(subset, &format!("/{field}")).iter().enumerate() {
                     let path = path.child(field).index(index);
-                    validate::endpoint_ip(text(address, "/ip"), &path.child("ip"), errors);
+                    let ip = text(address, "/ip");
+                    validate::endpoint_ip(ip, &path.child("ip"), errors);
+                    if ip.parse::<std::net::IpAddr>().is_err() {
+                        errors.invalid(&path.child("ip"), ip, "must be a valid IP address");
+                    }
                     let hostname = text(address, "/hostname");
                     if !hostname.is_empty() {
                         errors.invalid_each(&path.child("hostname"), hostname, names::dns1123_label(hostname));
@@ -125,6 +129,9 @@ impl Rules for EndpointSlice {
             for (index, address) in addresses.into_iter().enumerate() {
                 let path = path.child("addresses").index(index);
                 match kind {
+                    "IPv4" | "IPv6" if address.parse::<std::net::IpAddr>().is_err() => {
+                        validate::ip(address, &path, errors);
+                    }
                     "IPv4" if address.parse::<std::net::Ipv4Addr>().is_err() => {
                         errors.invalid(&path, address, "must be an IPv4 address");
                     }
@@ -159,11 +166,6 @@ impl Rules for EndpointSlice {
             }
             if !seen.insert(name) {
                 errors.duplicate(&path.child("name"), name);
-            }
-            if let Some(port) = number(port, "/port") {
-                for message in names::port_number(port) {
-                    errors.invalid(&path.child("port"), port, message);
-                }
             }
             one_of(port, "protocol", PROTOCOLS, &path, errors);
         }

@@ -82,7 +82,12 @@ impl Rules for CustomResourceDefinition {
         required_one_of(spec, "scope", &["Cluster", "Namespaced"], &path, errors);
         for field in ["plural", "singular"] {
             let value = text(spec, &format!("/names/{field}"));
-            errors.invalid_each(&path.child("names").child(field), value, names::dns1035_label(value));
+            let path = path.child("names").child(field);
+            if value.is_empty() {
+                errors.required(&path, "");
+            } else {
+                errors.invalid_each(&path, value, names::dns1035_label(value));
+            }
         }
         for field in ["kind", "listKind"] {
             let value = text(spec, &format!("/names/{field}"));
@@ -146,9 +151,12 @@ fn versions(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         seen.push(name);
         let schema = path.child("schema").child("openAPIV3Schema");
         if !has(version, "/schema/openAPIV3Schema") {
-            errors.required(&schema, "schemas are required");
+            errors.required(&schema, "");
         } else if text(version, "/schema/openAPIV3Schema/type") != "object" {
             let kind = text(version, "/schema/openAPIV3Schema/type");
+            // One schema for all versions counts as that of the definition.
+            let same = versions.iter().all(|other| other["schema"] == version["schema"]);
+            let schema = if same { Path::new("spec").child("validation").child("openAPIV3Schema") } else { schema };
             if kind.is_empty() {
                 errors.required(&schema.child("type"), "must not be empty at the root");
             } else {

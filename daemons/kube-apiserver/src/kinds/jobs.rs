@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::table::{AGE, Column, NAME, column, integer, wide};
 use super::validate::{self, none_negative, one_of, required_one_of};
-use super::value::{count, fill, has, int, items, number, object_in, set, text, truth};
+use super::value::{count, ensure, fill, has, int, items, number, object_in, set, text, truth};
 use super::{Rules, Selectable, pod_validation};
 
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
@@ -20,6 +20,7 @@ pub(super) struct Job;
 
 impl Rules for Job {
     fn default(&self, job: &mut Value) {
+        ensure(job, &["spec", "template", "spec"]);
         default_spec(object_in(job, "spec"));
         let labels = job.pointer("/spec/template/metadata/labels").cloned();
         if let Some(labels) = labels.filter(|labels| count(labels, "") > 0)
@@ -55,6 +56,10 @@ impl Rules for Job {
             None => errors.required(&path.child("selector"), ""),
             Some(selector) => {
                 validate::label_selector(selector, &path.child("selector"), errors);
+                if !truth(spec, "/manualSelector") && count(selector, "/matchLabels") + count(selector, "/matchExpressions") != 1
+                {
+                    errors.invalid(&path.child("selector"), selector.clone(), "`selector` not auto-generated");
+                }
                 let matches = machinery::selector::LabelSelector::from_label_selector(selector)
                     .is_ok_and(|selector| selector.matches_object(&spec["template"]));
                 if !matches {
@@ -203,6 +208,10 @@ fn completions(job: &Value) -> String {
 pub(super) struct CronJob;
 
 impl Rules for CronJob {
+    fn default(&self, job: &mut Value) {
+        ensure(job, &["spec", "jobTemplate", "spec", "template", "spec"]);
+    }
+
     fn validate(&self, job: &Value, errors: &mut FieldErrors) {
         let (spec, path) = (&job["spec"], Path::new("spec"));
         if meta::name(job).len() > CRON_JOB_NAME_MAX {

@@ -60,6 +60,8 @@ pub trait Rules: Send + Sync + 'static {
     fn prepare_for_update(&self, _new: &mut Value, _old: &Value, _subresource: &str) {}
     /// Everything that is wrong with the object beyond its metadata.
     fn validate(&self, _object: &Value, _errors: &mut FieldErrors) {}
+    /// What may not be in a new object, though it may come later.
+    fn validate_new(&self, _object: &Value, _errors: &mut FieldErrors) {}
     /// Everything that is wrong with the change beyond what `validate` says of the new object.
     fn validate_update(&self, _new: &Value, _old: &Value, _subresource: &str, _errors: &mut FieldErrors) {}
     /// The table that `kubectl get` prints.
@@ -247,6 +249,7 @@ impl Strategy {
     pub fn validate_create(&self, object: &Value) -> FieldErrors {
         let mut errors = FieldErrors::default();
         self.rules.validate(object, &mut errors);
+        self.rules.validate_new(object, &mut errors);
         errors
     }
 

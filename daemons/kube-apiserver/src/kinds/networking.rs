@@ -55,9 +55,9 @@ impl Rules for Ingress {
                 let (kind, value) = (text(entry, "/pathType"), text(entry, "/path"));
                 if kind.is_empty() {
                     errors.required(&path.child("pathType"), "pathType must be specified");
-                } else {
-                    one_of(entry, "pathType", &["Exact", "ImplementationSpecific", "Prefix"], &path, errors);
+                    continue;
                 }
+                one_of(entry, "pathType", &["Exact", "ImplementationSpecific", "Prefix"], &path, errors);
                 let optional = kind == "ImplementationSpecific" && value.is_empty();
                 if !optional && !value.starts_with('/') {
                     errors.invalid(&path.child("path"), value, "must be an absolute path");
@@ -87,7 +87,7 @@ impl Rules for Ingress {
 fn backend(backend: &Value, path: &Path, errors: &mut FieldErrors) {
     match (has(backend, "/service"), has(backend, "/resource")) {
         (true, true) => errors.invalid(path, "", "cannot set both resource and service backends"),
-        (false, false) => errors.required(path, "must specify one of: `service` or `resource`"),
+        (false, false) => errors.invalid(path, "", "resource or service backend is required"),
         (false, true) => {}
         (true, false) => {
             let path = path.child("service");

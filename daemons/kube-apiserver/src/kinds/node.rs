@@ -53,7 +53,8 @@ impl Rules for Node {
 
     fn validate(&self, node: &Value, errors: &mut FieldErrors) {
         let spec = Path::new("spec");
-        validate::taints(items(node, "/spec/taints"), &spec.child("taints"), errors);
+        // Where upstream's messages place them.
+        validate::taints(items(node, "/spec/taints"), &Path::new("metadata").child("taints"), errors);
         for (index, cidr) in items(node, "/spec/podCIDRs").iter().enumerate() {
             validate::cidr(cidr.as_str().unwrap_or_default(), &spec.child("podCIDRs").index(index), errors);
         }

@@ -1,20 +1,21 @@
 //! Pod.
 
 use jiff::Timestamp;
-use machinery::field::FieldErrors;
+use machinery::field::{FieldErrors, Path};
 use machinery::{meta, time};
 use serde_json::{Value, json};
 
 use super::containers::is_sidecar;
 use super::pod_validation;
 use super::table::{AGE, Column, NAME, Row, column, since, wide};
-use super::value::{fill, has, int, items, items_mut, restore, set, text, truth};
+use super::value::{fill, has, int, items, items_mut, object_in, restore, set, text, truth};
 use super::{Rules, Selectable, defaults, pod_spec};
 
 pub(super) struct Pod;
 
 impl Rules for Pod {
     fn default(&self, pod: &mut Value) {
+        object_in(pod, "spec");
         for list in ["/spec/initContainers", "/spec/containers"] {
             items_mut(pod, list).for_each(defaults::requests_from_limits);
         }
@@ -83,6 +84,12 @@ impl Rules for Pod {
 
     fn validate(&self, pod: &Value, errors: &mut FieldErrors) {
         pod_validation::pod(pod, errors);
+    }
+
+    fn validate_new(&self, pod: &Value, errors: &mut FieldErrors) {
+        if !items(pod, "/spec/ephemeralContainers").is_empty() {
+            errors.forbidden(&Path::new("spec").child("ephemeralContainers"), "cannot be set on create");
+        }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, subresource: &str, errors: &mut FieldErrors) {

@@ -10,6 +10,7 @@ use super::containers::{self, Role, is_sidecar};
 use super::validate::{self, PROTOCOLS, none_negative, one_of, required, required_one_of};
 use super::value::{has, int, items, number, restore, text, texts, truth};
 
+const NAMESERVERS_MAX: usize = 3;
 const FILE_MODE: &str = "must be a number between 0 and 0777 (octal), both inclusive";
 const NAMED_PROBES: &[&str] = &["livenessProbe", "readinessProbe", "startupProbe"];
 
@@ -58,12 +59,14 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         errors.required(&path.child("containers"), "");
     }
     all_containers(spec, &volumes, path, errors);
+    for field in ["limits", "requests"] {
+        for (name, value) in super::value::entries(spec, &format!("/resources/{field}")) {
+            validate::quantity(value, &path.child("resources").child(field).key(name), errors);
+        }
+    }
     required_one_of(spec, "restartPolicy", &["Always", "OnFailure", "Never"], path, errors);
     required_one_of(spec, "dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], path, errors);
-    if text(spec, "/dnsPolicy") == "None" && items(spec, "/dnsConfig/nameservers").is_empty() {
-        let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
-        errors.required(&path.child("dnsConfig"), detail);
-    }
+    dns_config(spec, path, errors);
     if let Some(selector) = spec.get("nodeSelector") {
         validate::labels(selector, &path.child("nodeSelector"), errors);
     }
@@ -105,15 +108,21 @@ pub(super) fn spec(spec: &Value, path: &Path, errors: &mut FieldErrors) {
         }
     }
     if has(spec, "/os") {
-        required_one_of(&spec["os"], "name", &["linux", "windows"], &path.child("os"), errors);
+        let name = text(spec, "/os/name");
+        let path = path.child("os");
+        if name.is_empty() {
+            errors.required(&path.child("name"), "cannot be empty");
+        } else if !matches!(name, "linux" | "windows") {
+            errors.not_supported(&path, name, &["linux", "windows"]);
+        }
     }
     if truth(spec, "/hostNetwork") {
         for visit in containers::all(spec, path) {
             for (index, port) in items(visit.container, "/ports").iter().enumerate() {
                 if int(port, "/hostPort") != int(port, "/containerPort") {
-                    let path = visit.path.child("ports").index(index).child("containerPort");
-                    let detail = "must match `hostPort` when `hostNetwork` is true";
-                    errors.invalid(&path, int(port, "/containerPort"), detail);
+                    let path = visit.path.child("ports").index(index).child("hostPort");
+                    let detail = "must match `containerPort` when `hostNetwork` is true";
+                    errors.invalid(&path, int(port, "/hostPort"), detail);
                 }
             }
         }
@@ -275,6 +284,9 @@ fn all_containers(spec: &Value, volumes: &BTreeMap<&str, &str>, path: &Path, err
         } else if !name.is_empty() {
             names_of.insert(name, visit.role);
         }
+        if visit.role != Role::Ephemeral {
+            one_of(container, "restartPolicy", &["Always", "Never", "OnFailure"], path, errors);
+        }
         match visit.role {
             Role::Main => {
                 lifecycle(container, path, errors);
@@ -409,7 +421,7 @@ fn environment(container: &Value, path: &Path, errors: &mut FieldErrors) {
             field_reference(source, &path.child("fieldRef"), errors);
         }
         if let Some(source) = from.get("resourceFieldRef") {
-            required(source, "resource", &path.child("resourceFieldRef"), errors);
+            resource_reference(source, &path.child("resourceFieldRef"), errors);
         }
     }
     for (index, source) in items(container, "/envFrom").iter().enumerate() {
@@ -447,7 +459,26 @@ fn field_reference(source: &Value, path: &Path, errors: &mut FieldErrors) {
     let field = text(source, "/fieldPath");
     let subscript = ["metadata.annotations['", "metadata.labels['"].iter().any(|prefix| field.starts_with(prefix));
     if !field.is_empty() && !FIELDS.contains(&field) && !(subscript && field.ends_with("']")) {
-        errors.not_supported(&path.child("fieldPath"), field, FIELDS);
+        let detail = format!("error converting fieldPath: field label not supported: {field}");
+        errors.invalid(&path.child("fieldPath"), field, detail);
+    }
+}
+
+/// The requests and limits of a container that its environment may hold.
+fn resource_reference(source: &Value, path: &Path, errors: &mut FieldErrors) {
+    const RESOURCES: &[&str] = &[
+        "limits.cpu",
+        "limits.ephemeral-storage",
+        "limits.memory",
+        "requests.cpu",
+        "requests.ephemeral-storage",
+        "requests.memory",
+    ];
+    required(source, "resource", path, errors);
+    let resource = text(source, "/resource");
+    let huge = ["limits.hugepages-", "requests.hugepages-"].iter().any(|prefix| resource.starts_with(prefix));
+    if !huge {
+        one_of(source, "resource", RESOURCES, path, errors);
     }
 }
 
@@ -613,6 +644,26 @@ fn seccomp(context: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
+fn dns_config(spec: &Value, path: &Path, errors: &mut FieldErrors) {
+    let path = path.child("dnsConfig");
+    let servers = texts(spec, "/dnsConfig/nameservers");
+    if text(spec, "/dnsPolicy") == "None" {
+        if !has(spec, "/dnsConfig") {
+            errors.required(&path, "must provide `dnsConfig` when `dnsPolicy` is None");
+        } else if servers.is_empty() {
+            let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
+            errors.required(&path.child("nameservers"), detail);
+        }
+    }
+    if servers.len() > NAMESERVERS_MAX {
+        let detail = format!("must not have more than {NAMESERVERS_MAX} nameservers");
+        errors.invalid(&path.child("nameservers"), Value::from(servers.clone()), detail);
+    }
+    for (index, server) in servers.into_iter().enumerate() {
+        validate::ip(server, &path.child("nameservers").index(index), errors);
+    }
+}
+
 fn host_aliases(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     for (index, alias) in items(spec, "/hostAliases").iter().enumerate() {
         let path = path.child("hostAliases").index(index);
@@ -704,9 +755,8 @@ fn pod_affinity_term(term: &Value, path: &Path, errors: &mut FieldErrors) {
     let key = text(term, "/topologyKey");
     if key.is_empty() {
         errors.required(&path.child("topologyKey"), "can not be empty");
-    } else {
-        errors.invalid_each(&path.child("topologyKey"), key, names::qualified_name(key));
     }
+    errors.invalid_each(&path.child("topologyKey"), key, names::qualified_name(key));
 }
 
 fn topology_spread(spec: &Value, path: &Path, errors: &mut FieldErrors) {

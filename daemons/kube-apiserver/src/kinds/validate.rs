@@ -102,20 +102,21 @@ pub(super) fn is_empty_selector(selector: &Value) -> bool {
 /// The selector of a workload: there, not empty, and matching the labels of its template. `owner` ends the sentence.
 pub(super) fn workload_selector(spec: &Value, owner: &str, path: &Path, errors: &mut FieldErrors) {
     let selector_path = path.child("selector");
-    let Some(selector) = spec.get("selector").filter(|selector| !selector.is_null()) else {
+    let selector = spec.get("selector").unwrap_or(&Value::Null);
+    if selector.is_null() {
         errors.required(&selector_path, "");
-        return;
-    };
-    label_selector(selector, &selector_path, errors);
-    if is_empty_selector(selector) {
-        errors.invalid(&selector_path, selector.clone(), format!("empty selector is invalid for {owner}"));
-        return;
+    } else {
+        label_selector(selector, &selector_path, errors);
+        if is_empty_selector(selector) {
+            errors.invalid(&selector_path, selector.clone(), format!("empty selector is invalid for {owner}"));
+            return;
+        }
     }
+    // A selector that is not there selects nothing.
     match LabelSelector::from_label_selector(selector) {
         Ok(parsed) => {
-            let no_labels = Value::Object(serde_json::Map::new());
-            let template = spec.get("template").cloned().unwrap_or(no_labels);
-            if !parsed.matches_object(&template) {
+            let template = spec.get("template").unwrap_or(&Value::Null);
+            if !parsed.matches_object(template) {
                 let labels = template.pointer("/metadata/labels").cloned().unwrap_or(Value::Null);
                 let path = path.child("template").child("metadata").child("labels");
                 errors.invalid(&path, labels, "`selector` does not match template `labels`");
@@ -224,9 +225,14 @@ fn resource_name(name: &str, path: &Path, errors: &mut FieldErrors) {
     let wrong = !messages.is_empty();
     errors.invalid_each(path, name, messages);
     let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-    if !wrong && !name.contains('/') && !standard {
-        errors.invalid(path, name, "must be a standard resource for containers");
+    if name.contains('/') || standard {
+        return;
     }
+    let of_quotas = matches!(name, "storage" | "pods" | "services" | "secrets" | "configmaps" | "persistentvolumeclaims");
+    if !wrong && !of_quotas {
+        errors.invalid(path, name, "must be a standard resource type or fully qualified");
+    }
+    errors.invalid(path, name, "must be a standard resource for containers");
 }
 
 pub(super) fn taints(taints: &[Value], path: &Path, errors: &mut FieldErrors) {

@@ -91,6 +91,11 @@ pub(super) fn object_in<'a>(value: &'a mut Value, field: &str) -> &'a mut Value 
     slot
 }
 
+/// Makes sure that there are objects all along the path: those that the reference types hold by value.
+pub(super) fn ensure(value: &mut Value, path: &[&str]) {
+    path.iter().fold(value, |value, field| object_in(value, field));
+}
+
 /// Makes the field in `new` what it is in `old`.
 pub(super) fn restore(new: &mut Value, old: &Value, field: &str) {
     match old.get(field) {

@@ -25,9 +25,10 @@ impl Rules for PersistentVolume {
 
     fn validate(&self, volume: &Value, errors: &mut FieldErrors) {
         let (spec, path) = (&volume["spec"], Path::new("spec"));
-        access_modes(spec, &path, errors);
+        access_modes(spec, "", &path, errors);
         if entries(spec, "/capacity").next().is_none() {
             errors.required(&path.child("capacity"), "");
+            errors.not_supported(&path.child("capacity"), Value::Null, &["storage"]);
         }
         for (name, value) in entries(spec, "/capacity") {
             if name == "storage" {
@@ -116,11 +117,11 @@ impl Rules for PersistentVolume {
     }
 }
 
-fn access_modes(spec: &Value, path: &Path, errors: &mut FieldErrors) {
+fn access_modes(spec: &Value, why: &str, path: &Path, errors: &mut FieldErrors) {
     let modes = texts(spec, "/accessModes");
     let path = path.child("accessModes");
     if modes.is_empty() {
-        errors.required(&path, "at least 1 access mode is required");
+        errors.required(&path, why);
     }
     for mode in &modes {
         if !MODES.contains(mode) {
@@ -160,7 +161,7 @@ impl Rules for PersistentVolumeClaim {
 
     fn validate(&self, claim: &Value, errors: &mut FieldErrors) {
         let (spec, path) = (&claim["spec"], Path::new("spec"));
-        access_modes(spec, &path, errors);
+        access_modes(spec, "at least 1 access mode is required", &path, errors);
         one_of(spec, "volumeMode", &["Block", "Filesystem"], &path, errors);
         if let Some(selector) = spec.get("selector") {
             validate::label_selector(selector, &path.child("selector"), errors);

@@ -6,15 +6,17 @@ use serde_json::{Value, json};
 
 use super::table::{AGE, Column, NAME, column, integer, wide};
 use super::validate::{self, none_negative};
-use super::value::{count, fill, has, int, number, object_in, set, text};
+use super::value::{count, ensure, fill, has, int, number, object_in, set, text};
 use super::{Rules, Selectable, pod_validation};
 
+const TEMPLATE_SPEC: &[&str] = &["spec", "template", "spec"];
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub(super) struct Deployment;
 
 impl Rules for Deployment {
     fn default(&self, deployment: &mut Value) {
+        ensure(deployment, TEMPLATE_SPEC);
         let strategy = object_in(object_in(deployment, "spec"), "strategy");
         fill(strategy, "type", "RollingUpdate");
         if text(strategy, "/type") == "RollingUpdate" {
@@ -109,6 +111,10 @@ const REPLICA_COLUMNS: &[Column] = &[
 pub(super) struct ReplicaSet;
 
 impl Rules for ReplicaSet {
+    fn default(&self, set: &mut Value) {
+        ensure(set, TEMPLATE_SPEC);
+    }
+
     fn validate(&self, set: &Value, errors: &mut FieldErrors) {
         let (spec, path) = (&set["spec"], Path::new("spec"));
         none_negative(spec, &["replicas", "minReadySeconds"], &path, errors);
@@ -234,6 +240,7 @@ pub(super) struct DaemonSet;
 
 impl Rules for DaemonSet {
     fn default(&self, set: &mut Value) {
+        ensure(set, TEMPLATE_SPEC);
         let strategy = object_in(object_in(set, "spec"), "updateStrategy");
         fill(strategy, "type", "RollingUpdate");
         if text(strategy, "/type") == "RollingUpdate" {
@@ -287,7 +294,7 @@ impl Rules for DaemonSet {
                     _ => {}
                 }
             }
-            other => errors.not_supported(&strategy.child("type"), other, &["RollingUpdate", "OnDelete"]),
+            _ => errors.not_supported(&strategy, spec["updateStrategy"].clone(), &["RollingUpdate", "OnDelete"]),
         }
     }
 
@@ -323,6 +330,7 @@ pub(super) struct StatefulSet;
 
 impl Rules for StatefulSet {
     fn default(&self, set: &mut Value) {
+        ensure(set, TEMPLATE_SPEC);
         let strategy = object_in(object_in(set, "spec"), "updateStrategy");
         if text(strategy, "/type").is_empty() {
             fill(strategy, "type", "RollingUpdate");
@@ -422,6 +430,10 @@ impl Rules for StatefulSet {
 pub(super) struct PodTemplate;
 
 impl Rules for PodTemplate {
+    fn default(&self, template: &mut Value) {
+        ensure(template, &["template", "spec"]);
+    }
+
     fn validate(&self, template: &Value, errors: &mut FieldErrors) {
         pod_validation::template(&template["template"], &Path::new("template"), errors);
     }

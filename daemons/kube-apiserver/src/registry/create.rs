@@ -82,7 +82,7 @@ impl Registry {
         served.strategy.set_creator(&mut object, &cx.user);
         // One at a time where objects share a range of numbers; held until the write is visible to the next.
         let _turn = self.hooks.turn(served).await;
-        self.hooks.before_create(self, served, &mut object).await?;
+        self.hooks.before_create(self, cx, served, &mut object).await?;
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.strategy.validate_create(&object));
         if !errors.is_empty() {

@@ -83,6 +83,9 @@ impl Registry {
         };
         match result {
             Ok(revision) => {
+                if gone && meta::deletion_timestamp(&after).is_some() {
+                    meta::metadata_mut(&mut after).insert("deletionGracePeriodSeconds".to_owned(), json!(0));
+                }
                 meta::metadata_mut(&mut after).insert("resourceVersion".to_owned(), revision.to_string().into());
                 Ok(Some(if gone { Deleted::Gone(after) } else { Deleted::Pending(after) }))
             }

@@ -12,7 +12,7 @@ use super::{Context, Registry, Served};
 const PARALLEL: usize = 8;
 
 impl Registry {
-    /// Answers with the objects that were deleted or marked.
+    /// The objects that were deleted or marked, and the revision they were listed at.
     pub async fn delete_collection(
         &self,
         cx: &Context,
@@ -20,9 +20,9 @@ impl Registry {
         namespace: &str,
         list: &ListOptions,
         options: &DeleteOptions,
-    ) -> Result<Vec<Value>, Status> {
+    ) -> Result<(Vec<Value>, u64), Status> {
         let page = self.list(served, namespace, list).await?;
-        stream::iter(page.entries)
+        let deleted: Vec<Value> = stream::iter(page.entries)
             .map(|entry| async move {
                 let Some(object) = entry.value() else { return Ok(None) };
                 match self.delete(cx, served, meta::namespace(&object), meta::name(&object), options).await {
@@ -35,6 +35,7 @@ impl Registry {
             .buffered(PARALLEL)
             .try_filter_map(|object| async move { Ok(object) })
             .try_collect()
-            .await
+            .await?;
+        Ok((deleted, page.revision))
     }
 }

@@ -1,10 +1,13 @@
-//! The few places where writing one kind touches what other objects hold: addresses and ports of Services.
+//! The few kinds whose writes need more than the object: Services share addresses and ports, and certificate requests say
+//! who made them.
 
+use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{Registry, Served};
+use super::{Context, Registry, Served};
+use crate::authn::user::User;
 use crate::service_ip::ServiceNetwork;
 
 /// What the generic verbs call around a write.
@@ -23,7 +26,16 @@ impl Hooks {
         if is_service(served) { Some(self.service_turn.lock().await) } else { None }
     }
 
-    pub async fn before_create(&self, registry: &Registry, served: &Served, object: &mut Value) -> Result<(), Status> {
+    pub async fn before_create(
+        &self,
+        registry: &Registry,
+        cx: &Context,
+        served: &Served,
+        object: &mut Value,
+    ) -> Result<(), Status> {
+        if is_certificate_request(served) {
+            set_requester(object, &cx.user);
+        }
         if is_service(served) {
             self.services.allocate(&registry.services_in_use().await?, object, None, registry.random())?;
         }
@@ -38,10 +50,29 @@ impl Hooks {
         old: &Value,
         subresource: &str,
     ) -> Result<(), Status> {
+        if is_certificate_request(served) {
+            // Who asked, and for what, stays.
+            meta::as_object_mut(new).insert("spec".to_owned(), old["spec"].clone());
+        }
         if is_service(served) && subresource.is_empty() {
             self.services.allocate(&registry.services_in_use().await?, new, Some(old), registry.random())?;
         }
         Ok(())
+    }
+}
+
+fn is_certificate_request(served: &Served) -> bool {
+    served.resource.group == "certificates.k8s.io" && served.resource.plural == "certificatesigningrequests"
+}
+
+/// Whatever the client says of itself is replaced by what the server knows.
+fn set_requester(request: &mut Value, user: &User) {
+    let map = meta::as_object_mut(meta::as_object_mut(request).entry("spec").or_insert(Value::Null));
+    for field in ["username", "uid", "groups", "extra"] {
+        map.remove(field);
+    }
+    if let Value::Object(known) = user.to_value() {
+        map.extend(known);
     }
 }
 

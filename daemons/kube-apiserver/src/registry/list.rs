@@ -37,7 +37,7 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = || Status::bad_request("continue key is not valid");
+        let invalid = || Status::bad_request("invalid continue token: continue key is not valid");
         let token: Self = base64url_decode(text.trim_end_matches('='))
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(invalid)?;
@@ -107,7 +107,7 @@ fn expired(token: &Token) -> Status {
 pub fn check_fields(served: &Served, options: &ListOptions) -> Result<(), Status> {
     for term in options.fields.terms() {
         if !served.store.is_selectable(&term.field) {
-            return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+            return Err(served.store.unsupported_field(&term.field));
         }
     }
     Ok(())

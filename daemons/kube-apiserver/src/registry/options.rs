@@ -29,13 +29,13 @@ const MANAGER_BYTES_MAX: usize = 128;
 
 impl WriteOptions {
     /// Reads the query. Without a manager's name the client's program names it.
-    pub fn parse(query: &str, user_agent: &str) -> Result<Self, Status> {
+    pub fn parse(query: &str, user_agent: &str, kind: &str) -> Result<Self, Status> {
         let mut options = Self::default();
         for (key, value) in query_pairs(query) {
             match key.as_str() {
-                "dryRun" => options.dry_run = dry_run(&value)?,
+                "dryRun" => options.dry_run = dry_run(&value, kind)?,
                 "fieldManager" => options.field_manager = value,
-                "fieldValidation" => options.field_validation = field_validation(&value)?,
+                "fieldValidation" => options.field_validation = field_validation(&value, kind)?,
                 "force" => options.force = Some(value != "false" && value != "0"),
                 _ => {}
             }
@@ -60,23 +60,42 @@ fn manager_of_agent(user_agent: &str) -> String {
     if end == 0 { "unknown".to_owned() } else { name[..end].to_owned() }
 }
 
-pub fn dry_run(value: &str) -> Result<bool, Status> {
+fn unsupported(kind: &str, field: &str, value: serde_json::Value, supported: &[&str]) -> Status {
+    let error = machinery::field::FieldError::not_supported(&machinery::field::Path::new(field), value, supported);
+    Status::invalid(("meta.k8s.io", kind), "", vec![error])
+}
+
+fn dry_run(value: &str, kind: &str) -> Result<bool, Status> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Status::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+        other => Err(unsupported(kind, "dryRun", serde_json::json!([other]), &["All"])),
     }
 }
 
-fn field_validation(value: &str) -> Result<FieldValidation, Status> {
+fn field_validation(value: &str, kind: &str) -> Result<FieldValidation, Status> {
     match value {
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Ignore" => Ok(FieldValidation::Ignore),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        other => Err(unsupported(kind, "fieldValidation", other.into(), &["", "Ignore", "Strict", "Warn"])),
     }
+}
+
+/// What must hold of a patch's options: who applies says who they are, and only who applies may force.
+pub fn check_patch(query: &str, applies: bool) -> Result<(), Status> {
+    let given = |name: &str| crate::request_info::query_value(query, name).is_some_and(|value| !value.is_empty());
+    let path = |field: &str| machinery::field::Path::new(field);
+    let error = match applies {
+        true if !given("fieldManager") => {
+            machinery::field::FieldError::required(&path("fieldManager"), "is required for apply patch")
+        }
+        false if given("force") => {
+            machinery::field::FieldError::forbidden(&path("force"), "may not be specified for non-apply patch")
+        }
+        _ => return Ok(()),
+    };
+    Err(Status::invalid(("meta.k8s.io", "PatchOptions"), "", vec![error]))
 }
 
 /// How a list's resourceVersion is meant.
@@ -124,17 +143,16 @@ impl ListOptions {
             let flag = || value != "false" && value != "0";
             match key.as_str() {
                 "labelSelector" => {
-                    options.labels = LabelSelector::parse(&value)
-                        .map_err(|error| Status::bad_request(format!("unable to parse requirement: {error}")))?;
+                    options.labels = LabelSelector::parse(&value).map_err(|error| Status::bad_request(error.to_string()))?;
                 }
                 "fieldSelector" => {
                     options.fields = FieldSelector::parse(&value).map_err(|error| Status::bad_request(error.to_string()))?;
                 }
-                "limit" => options.limit = usize::try_from(number(&key, &value)?.max(0)).unwrap_or(usize::MAX),
+                "limit" => options.limit = usize::try_from(number(&value)?.max(0)).unwrap_or(usize::MAX),
                 "continue" => options.continue_token = value,
                 "resourceVersion" => options.resource_version = Some(resource_version(&value)?),
                 "resourceVersionMatch" => options.version_match = Some(version_match(&value)?),
-                "timeoutSeconds" => options.timeout_seconds = u64::try_from(number(&key, &value)?).ok(),
+                "timeoutSeconds" => options.timeout_seconds = u64::try_from(number(&value)?).ok(),
                 "allowWatchBookmarks" => options.allow_bookmarks = flag(),
                 "sendInitialEvents" => options.send_initial_events = Some(flag()),
                 _ => {}
@@ -190,8 +208,8 @@ fn invalid(message: &str) -> Status {
     Status::invalid(("meta.k8s.io", "ListOptions"), "", vec![error])
 }
 
-fn number(key: &str, value: &str) -> Result<i64, Status> {
-    value.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax ({key})")))
+fn number(value: &str) -> Result<i64, Status> {
+    value.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
 }
 
 /// Reads a resourceVersion.
@@ -207,9 +225,7 @@ fn version_match(value: &str) -> Result<VersionMatch, Status> {
     match value {
         "Exact" => Ok(VersionMatch::Exact),
         "NotOlderThan" => Ok(VersionMatch::NotOlderThan),
-        other => Err(Status::bad_request(format!(
-            "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"\", \"Exact\", \"NotOlderThan\""
-        ))),
+        other => Err(unsupported("ListOptions", "resourceVersionMatch", other.into(), &["Exact", "NotOlderThan", ""])),
     }
 }
 
@@ -246,7 +262,7 @@ impl DeleteOptions {
         let mut options = Self::default();
         for (key, value) in query_pairs(query).filter(|(_, value)| !value.is_empty()) {
             match key.as_str() {
-                "gracePeriodSeconds" => options.grace_period_seconds = Some(number(&key, &value)?),
+                "gracePeriodSeconds" => options.grace_period_seconds = Some(number(&value)?),
                 "propagationPolicy" => options.propagation_policy = Some(value),
                 "orphanDependents" => options.orphan_dependents = Some(value != "false" && value != "0"),
                 "dryRun" => options.dry_run = Some(vec![value]),
@@ -257,7 +273,7 @@ impl DeleteOptions {
     }
 
     pub fn is_dry_run(&self) -> Result<bool, Status> {
-        self.dry_run.iter().flatten().try_fold(false, |any, value| Ok(any | dry_run(value)?))
+        self.dry_run.iter().flatten().try_fold(false, |any, value| Ok(any | dry_run(value, "DeleteOptions")?))
     }
 
     /// The policy the client asked for, if any.

@@ -97,7 +97,7 @@ fn check_kind(new: &Value, old: &Value) -> Result<(), Status> {
     if new.is_object() && new["apiVersion"] == old["apiVersion"] && new["kind"] == old["kind"] {
         return Ok(());
     }
-    Err(Status::bad_request("the patch changes apiVersion or kind of the object"))
+    Err(crate::body::unfit(&new.to_string(), "a patch may not change apiVersion or kind"))
 }
 
 fn check_applied(served: &Served, object: &Value) -> Result<(), Status> {

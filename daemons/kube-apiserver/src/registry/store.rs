@@ -94,6 +94,15 @@ impl ResourceStore {
         field == "metadata.name" || (field == "metadata.namespace" && self.namespaced) || self.selectable.contains(&field)
     }
 
+    /// The 400 for a selector with another field.
+    pub fn unsupported_field(&self, field: &str) -> Status {
+        if self.selectable.iter().any(|field| !field.starts_with("metadata.")) {
+            return Status::bad_request(format!("field label not supported: {field}"));
+        }
+        let namespace = if self.namespaced { ", \"metadata.namespace\"" } else { "" };
+        Status::bad_request(format!("{field:?} is not a known field selector: only \"metadata.name\"{namespace}"))
+    }
+
     pub fn storage(&self) -> &dyn Storage {
         self.feed.storage().as_ref()
     }

@@ -51,8 +51,6 @@ pub fn returns_deleted(resource: &GroupResource) -> bool {
 pub enum NameRule {
     Subdomain,
     Label,
-    /// A label that starts with a letter: Services, whose names become variables.
-    Dns1035Label,
     /// Anything that can stand in a path.
     PathSegment,
 }
@@ -60,8 +58,7 @@ pub enum NameRule {
 impl NameRule {
     pub fn of(resource: &GroupResource) -> Self {
         match (resource.group.as_str(), resource.resource.as_str()) {
-            ("", "namespaces") => Self::Label,
-            ("", "services") => Self::Dns1035Label,
+            ("", "namespaces" | "services") => Self::Label,
             ("rbac.authorization.k8s.io", _) => Self::PathSegment,
             _ => Self::Subdomain,
         }
@@ -71,7 +68,6 @@ impl NameRule {
         match self {
             Self::Subdomain => machinery::names::dns1123_subdomain(name),
             Self::Label => machinery::names::dns1123_label(name),
-            Self::Dns1035Label => machinery::names::dns1035_label(name),
             Self::PathSegment => machinery::names::path_segment(name),
         }
     }

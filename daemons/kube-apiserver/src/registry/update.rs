@@ -154,7 +154,8 @@ impl Registry {
             managers::carry_over(&mut new, old);
         }
         served.strategy.default(&mut new);
-        if manage {
+        // A binding is the scheduler's decision about the pod, not a claim to its fields.
+        if manage && subresource != "binding" {
             // Before admission: what plugins add belongs to nobody.
             managers::update(served, Some(old), &mut new, &cx.options.field_manager, subresource, cx.now);
         }
@@ -162,6 +163,9 @@ impl Registry {
         self.admission.mutate(&mut request, &mut new, Some(old))?;
         served.strategy.default(&mut new);
         served.strategy.prepare_for_update(&mut new, old, subresource);
+        if subresource == "binding" {
+            set_generation(&mut new, old);
+        }
         self.hooks.before_update(self, served, &mut new, old, subresource).await?;
         let mut errors = metadata::validate(&new, served.resource.namespaced, traits::NameRule::PathSegment);
         errors.extend(metadata::validate_update(&new, old));
@@ -174,6 +178,12 @@ impl Registry {
         }
         self.admission.validate(&request, &new, Some(old))?;
         Ok(new)
+    }
+}
+
+fn set_generation(new: &mut Value, old: &Value) {
+    if let Some(generation) = old["metadata"].get("generation") {
+        meta::metadata_mut(new).insert("generation".to_owned(), generation.clone());
     }
 }
 

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use self::accept::{Accept, View, Wire};
 use self::table::Include;
+use crate::filters::compress::AtHand;
 use crate::registry::Served;
 use crate::registry::list::Page;
 use crate::registry::store::EntryExt;
@@ -46,6 +47,11 @@ pub fn response(status: StatusCode, content_type: &'static str, body: Body) -> R
     response
 }
 
+fn at_hand(mut response: Response<Body>, size: usize) -> Response<Body> {
+    response.extensions_mut().insert(AtHand(size));
+    response
+}
+
 pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     let mut response = response(status, "text/plain; charset=utf-8", full(body));
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -67,7 +73,8 @@ pub fn error(headers: &HeaderMap, status: &Status) -> Response<Body> {
 /// Any object that names its kind.
 pub fn value(code: StatusCode, wire: Wire, value: &Value) -> Response<Body> {
     let (wire, bytes) = encode(wire, value);
-    response(code, wire.content_type(), full(bytes))
+    let size = bytes.len();
+    at_hand(response(code, wire.content_type(), full(bytes)), size)
 }
 
 /// JSON where the wanted form does not exist for the kind.
@@ -146,7 +153,9 @@ fn protobuf(entry: &Entry) -> Bytes {
 pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Timestamp) -> Response<Body> {
     let metadata = list_metadata(&page);
     if accept.view == View::Object && accept.wire == Wire::Json && served.is_storage_version() {
-        return response(StatusCode::OK, accept.wire.content_type(), pieces(list_pieces(served, &page, &metadata)));
+        let list = list_pieces(served, &page, &metadata);
+        let size = list.iter().map(Bytes::len).sum();
+        return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(list)), size);
     }
     let objects = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
     let answer = match accept.view {

@@ -55,7 +55,7 @@ async fn update(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status>
 
 async fn patch(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let accept = call.accept(true)?;
-    let patch = body::patch(call.served, &call.parts.headers, bytes)?;
+    let patch = call.parse_patch(bytes)?;
     if let Patch::Merge(body) | Patch::Strategic(body) | Patch::Apply(body) = &patch {
         approval::check(call, body)?;
     } else {

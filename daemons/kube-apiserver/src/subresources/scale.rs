@@ -52,7 +52,7 @@ pub async fn handle(call: &Call<'_>, verb: Verb, bytes: &[u8]) -> Result<Respons
             registry.modify(&call.cx, call.target(), &change, false).await?.object
         }
         Verb::Patch => {
-            let patch = body::patch(served, &call.parts.headers, bytes)?;
+            let patch = call.parse_patch(bytes)?;
             let view = View { show: &|object| Ok(show(served, object)), write: &|old, scale| write(served, old, scale) };
             registry.patch_view(&call.cx, call.target(), &patch, view).await?.object
         }
