@@ -188,7 +188,7 @@ fn volume_source(kind: &str, source: &Value, path: &Path, errors: &mut FieldErro
             if text(source, "/path").split('/').any(|part| part == "..") {
                 errors.invalid(&path.child("path"), text(source, "/path"), "must not contain '..'");
             }
-            let kinds = ["", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice"];
+            let kinds = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
             one_of(source, "type", &kinds, path, errors);
         }
         "secret" => {
