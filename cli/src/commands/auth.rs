@@ -139,7 +139,11 @@ async fn list(args: &CanIArgs, session: &Session) -> Result<()> {
             rows.push(format!("\t[{url}]\t[]\t{}\n", brackets(&rule["verbs"])));
         }
     }
-    rows.sort_by(|a, b| b.cmp(a));
+    // Resources from the end of the alphabet, then paths from its beginning, as kubectl happens to.
+    rows.sort_by(|a, b| match (a.starts_with('\t'), b.starts_with('\t')) {
+        (true, true) => a.cmp(b),
+        _ => b.cmp(a),
+    });
     let header = if args.no_headers { "" } else { "Resources\tNon-Resource URLs\tResource Names\tVerbs\n" };
     print!("{}", tabs::align(&format!("{header}{}", rows.concat()), tabs::TABLE));
     Ok(())

@@ -163,7 +163,7 @@ pub fn run(args: ConfigArgs, globals: &Globals) -> Result<()> {
 }
 
 fn empty() -> Value {
-    json!({"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": [], "current-context": "", "preferences": {}})
+    json!({"apiVersion": "v1", "kind": "Config", "clusters": [], "contexts": [], "users": [], "current-context": ""})
 }
 
 fn read(file: &Path) -> Result<Value> {

@@ -76,6 +76,12 @@ pub async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
         return Err(Error::message(format!("unexpected -o output mode: {output}. We only support '-o name'")));
     }
     args.targets.selectors.check()?;
+    if args.targets.words.is_empty() && args.targets.files.is_empty() {
+        return Err(Error::message(
+            "You must provide one or more resources by argument or filename.\n\
+             Example resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
+        ));
+    }
     let grace = grace(&args)?;
     if grace == Some(0) {
         eprintln!(
@@ -103,9 +109,6 @@ pub async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
             Err(error) if ignore_not_found && error.is_not_found() => {}
             Err(error) => errors.push(info.during(error, "deleting")),
         }
-    }
-    if deleted.is_empty() && errors.is_empty() {
-        println!("No resources found");
     }
     if args.wait && args.dry_run.dry_run == Default::default() {
         let timeout = if args.timeout.is_zero() { FOREVER } else { args.timeout };

@@ -4,14 +4,9 @@ use clap::Args;
 use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Map, Value};
 
-use crate::{
-    kube::{Error, Request, Resource, Result, Session, complete},
-    output::tabs::{self, Style},
-};
+use crate::kube::{Error, Request, Resource, Result, Session, complete};
 
-/// Of text, and of the field lists.
 const WIDTH: usize = 76;
-const FIELDS: Style = Style { width_min: 0, padding: 1 };
 
 /// Explains a kind or a field
 ///
@@ -110,7 +105,7 @@ fn explain(document: &Value, resource: &Resource, fields: &[String], recursive: 
     let mut list = String::new();
     book.fields(schema, 1, recursive, &mut Vec::new(), &mut list);
     if !list.is_empty() {
-        out += &format!("FIELDS:\n{}", tabs::align(&list, FIELDS));
+        out += &format!("FIELDS:\n{list}");
     }
     Ok(out + "\n")
 }
@@ -142,13 +137,9 @@ impl<'a> Book<'a> {
 
     fn descriptions(&self, schema: &'a Value) -> String {
         let resolved = self.resolve(schema);
-        let mut lines: Vec<String> = schema["description"].as_str().map(str::to_owned).into_iter().collect();
-        if !std::ptr::eq(schema, resolved) {
-            lines.extend(resolved["description"].as_str().map(str::to_owned));
-        }
-        lines.extend(self.inner(resolved).map(|inner| self.descriptions(inner)).filter(|text| !text.is_empty()));
-        lines.dedup();
-        lines.join("\n")
+        let own = resolved["description"].as_str().filter(|text| !text.is_empty());
+        let own = own.map(|text| format!("{text}\n")).unwrap_or_default();
+        own + &self.inner(resolved).map(|inner| self.descriptions(inner)).collect::<String>()
     }
 
     /// `string`, `[]Container`, `map[string]Quantity`.
@@ -231,7 +222,7 @@ fn enum_text(value: &Value) -> String {
 /// Breaks lines at spaces; paragraphs stay.
 fn wrap(text: &str, width: usize) -> String {
     let mut lines = Vec::new();
-    for paragraph in text.trim_end().split('\n') {
+    for paragraph in text.split('\n') {
         let mut line = String::new();
         for word in paragraph.split(' ').filter(|word| !word.is_empty()) {
             if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
@@ -278,14 +269,14 @@ mod tests {
         };
         assert_eq!(
             text(&[], false).unwrap(),
-            "GROUP:      x\nKIND:       Box\nVERSION:    v1\n\nDESCRIPTION:\n    Box holds things.\nFIELDS:\n  lid <Lid>\n    The lid.\n\n  size <integer> -required-\n    How large.\n\n  things <[]Box>\n    <no description>\n\n\n"
+            "GROUP:      x\nKIND:       Box\nVERSION:    v1\n\nDESCRIPTION:\n    Box holds things.\n    \nFIELDS:\n  lid\t<Lid>\n    The lid.\n\n  size\t<integer> -required-\n    How large.\n\n  things\t<[]Box>\n    <no description>\n\n\n"
         );
         let lid = text(&["lid"], false).unwrap();
         assert!(
             lid.contains("FIELD: lid <Lid>\n") && lid.contains("The lid.\n    Lid closes.") && lid.contains("enum: \"\", red"),
             "{lid}"
         );
-        assert!(text(&[], true).unwrap().contains("  lid  <Lid>\n    color"));
+        assert!(text(&[], true).unwrap().contains("  lid\t<Lid>\n    color"));
         assert_eq!(text(&["nothing"], false).unwrap_err().text(), "error: field \"nothing\" does not exist");
     }
 }

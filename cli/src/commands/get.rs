@@ -100,7 +100,8 @@ pub async fn run(args: GetArgs, session: &Session) -> Result<()> {
     if query.words.is_empty() && query.files.is_empty() {
         return Err(Error::Plain(
             "You must specify the type of resource to get. Use \"kctl api-resources\" for a complete list of supported resources.\n\n\
-             error: Required resource not specified.\nSee 'kctl get -h' for help and examples"
+             error: Required resource not specified.\n\
+             Use \"kctl explain <resource>\" for a detailed description of that resource (e.g. kctl explain pods).\nSee 'kctl get -h' for help and examples"
                 .into(),
         ));
     }

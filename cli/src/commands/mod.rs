@@ -91,6 +91,7 @@ async fn run(command: Command, globals: &Globals) -> Result<()> {
     let session = match command {
         Command::Config(args) => return config::run(args, globals),
         Command::Version(args) => return version::run(args, globals).await,
+        Command::Create(ref args) if args.names_users() => Session::new(&Globals { user: None, ..globals.clone() })?,
         _ => Session::new(globals)?,
     };
     let session = &session;

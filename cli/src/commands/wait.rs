@@ -123,6 +123,9 @@ pub async fn run(args: WaitArgs, session: &Session) -> Result<()> {
         }
         return Err(Error::message("no matching resources found"));
     }
+    if timeout.is_zero() {
+        return Error::all(infos.iter().filter_map(|info| look_once(info, &wanted)).collect());
+    }
     let waits = stream::iter(&infos).map(|info| one(session, info, &wanted, None, until)).buffered(CONCURRENT);
     let outcomes: Vec<_> = waits.collect().await;
     let mut errors = Vec::new();
@@ -135,6 +138,18 @@ pub async fn run(args: WaitArgs, session: &Session) -> Result<()> {
         }
     }
     Error::all(errors)
+}
+
+/// Without time to wait, what is now decides.
+fn look_once(info: &Info, wanted: &Wanted) -> Option<Error> {
+    match wanted.met(Some(&info.object)) {
+        Ok(true) => {
+            println!("{} condition met", info.label());
+            None
+        }
+        Ok(false) => Some(Error::message(format!("condition not met for {}/{}", info.resource.plural, info.name))),
+        Err(error) => Some(error),
+    }
 }
 
 async fn infos(args: &WaitArgs, wanted: &Wanted, session: &Session, until: Instant) -> Result<Vec<Info>> {

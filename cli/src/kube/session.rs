@@ -292,6 +292,6 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// `299 - "text"`: warnings are talk, for stderr.
 fn print_warning(header: &str) {
-    let text = header.split_once('"').map_or(header, |(_, rest)| rest.trim_end_matches('"'));
+    let text = header.split_once('"').map_or(header, |(_, rest)| rest.strip_suffix('"').unwrap_or(rest));
     eprintln!("Warning: {}", text.replace("\\\"", "\""));
 }

@@ -257,11 +257,13 @@ impl RegistryArgs {
         }
         let (user, password) =
             (self.docker_username.as_deref().unwrap_or_default(), self.docker_password.as_deref().unwrap_or_default());
-        let mut entry = json!({"username": user, "password": password, "auth": STANDARD.encode(format!("{user}:{password}"))});
-        if let Some(email) = &self.docker_email {
-            entry["email"] = email.as_str().into();
-        }
-        Ok(json!({"auths": {self.docker_server.as_str(): entry}}).to_string().into_bytes())
+        // In the order in which docker writes it: the text is compared.
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let email = self.docker_email.as_deref().filter(|email| !email.is_empty());
+        let fields = [("username", Some(user)), ("password", Some(password)), ("email", email), ("auth", Some(&auth))];
+        let fields: Vec<String> =
+            fields.iter().filter_map(|(name, value)| Some(format!("{:?}:{}", name, json!((*value)?)))).collect();
+        Ok(format!("{{\"auths\":{{{}:{{{}}}}}}}", json!(self.docker_server), fields.join(",")).into_bytes())
     }
 }
 

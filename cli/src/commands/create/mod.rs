@@ -82,6 +82,13 @@ pub enum Validate {
     Ignore,
 }
 
+impl CreateArgs {
+    /// `--user` of a binding is its subject, not the user of the kubeconfig.
+    pub fn names_users(&self) -> bool {
+        matches!(self.what, Some(What::Rolebinding(_) | What::Clusterrolebinding(_)))
+    }
+}
+
 impl std::str::FromStr for Validate {
     type Err = String;
 
@@ -131,7 +138,7 @@ pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
 
 async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Result<()> {
     if files.is_empty() {
-        return Err(Error::Usage { command: "create", message: "must specify one of -f and -k".into() });
+        return Err(Error::message("must specify one of -f and -k"));
     }
     let infos = select::from_files(session, files).await?;
     if infos.is_empty() {

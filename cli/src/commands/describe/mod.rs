@@ -25,22 +25,24 @@ use crate::kube::{Error, Info, Query, Request, Result, Session, select};
 pub struct DescribeArgs {
     #[command(flatten)]
     targets: Targets,
-    /// With events
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true")]
-    show_events: bool,
+    /// With events; several objects are shown without, unless this is given
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    show_events: Option<bool>,
 }
 
 pub async fn run(args: DescribeArgs, session: &Session) -> Result<()> {
     let Targets { words, files, selectors } = &args.targets;
     if words.is_empty() && files.is_empty() {
         return Err(Error::Plain(
-            "You must specify the type of resource to describe. Use \"kctl api-resources\" for a complete list of supported resources.".into(),
+            "error: You must specify the type of resource to describe. Use \"kctl api-resources\" for a complete list of supported resources.".into(),
         ));
     }
     let query = Query { types_mean_all: true, ..selectors.query(words, files) };
     let (mut infos, mut errors) = query.fetch(session).await?;
+    let mut show_events = infos.len() == 1;
     if infos.is_empty() && errors.len() == 1 && errors[0].is_not_found() {
         infos = by_prefix(session, &query).await?;
+        show_events = false;
         if !infos.is_empty() {
             errors.clear();
         }
@@ -56,7 +58,7 @@ pub async fn run(args: DescribeArgs, session: &Session) -> Result<()> {
         if at > 0 {
             print!("\n\n");
         }
-        print!("{}", describe(session, info, args.show_events).await?);
+        print!("{}", describe(session, info, args.show_events.unwrap_or(show_events)).await?);
     }
     Error::all(errors)
 }
@@ -90,19 +92,26 @@ async fn describe(session: &Session, info: &Info, show_events: bool) -> Result<S
         ("", "Pod") => pod::pod(&mut out, object, now),
         ("", "Node") => {
             let name = &info.name;
-            let lease = session.json(Request::get(format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}"))).await;
+            let lease = session
+                .json(Request::get(format!("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{name}")))
+                .await;
             let selector = format!("spec.nodeName={name},status.phase!=Succeeded,status.phase!=Failed");
             let pods = select::list(session, in_namespace("pods").query("fieldSelector", selector)).await;
             node::node(&mut out, object, lease.as_ref().ok(), pods.as_ref().ok().map(|(pods, _)| pods.as_slice()), now);
         }
         ("", "Service") => {
             let path = format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices");
-            let slices = select::list(session, Request::get(path).query("labelSelector", format!("kubernetes.io/service-name={}", info.name))).await;
+            let slices = select::list(
+                session,
+                Request::get(path).query("labelSelector", format!("kubernetes.io/service-name={}", info.name)),
+            )
+            .await;
             objects::service(&mut out, object, &slices.map(|(slices, _)| slices).unwrap_or_default());
         }
         ("", "Namespace") => {
             let list = async |plural: &str| {
-                let (items, _) = select::list(session, Request::get(format!("/api/v1/namespaces/{}/{plural}", info.name))).await?;
+                let (items, _) =
+                    select::list(session, Request::get(format!("/api/v1/namespaces/{}/{plural}", info.name))).await?;
                 Ok::<_, Error>(items)
             };
             objects::namespace(&mut out, object, &list("resourcequotas").await?, &list("limitranges").await?);
@@ -164,16 +173,23 @@ async fn events(session: &Session, info: &Info) -> Option<Vec<Value>> {
     if info.resource.kind != "Node" {
         selector += &format!(",involvedObject.uid={uid}");
     }
-    let path = if info.resource.namespaced { format!("/api/v1/namespaces/{}/events", info.namespace) } else { "/api/v1/events".into() };
+    let path =
+        if info.resource.namespaced { format!("/api/v1/namespaces/{}/events", info.namespace) } else { "/api/v1/events".into() };
     let (mut events, _) = select::list(session, Request::get(path).query("fieldSelector", selector)).await.ok()?;
-    let last = |event: &Value| [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"]].into_iter().find_map(Value::as_str).unwrap_or_default().to_owned();
+    let last = |event: &Value| {
+        [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["eventTime"]]
+            .into_iter()
+            .find_map(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     events.sort_by_key(last);
     Some(events)
 }
 
-/// A pod template alone, as `rollout history` shows it.
+/// A pod template alone, as `rollout history` shows it: kubectl does not align it.
 pub fn pod_template(template: &Value) -> String {
     let mut out = Writer::default();
     pod::template(&mut out, template);
-    out.finish()
+    out.unaligned()
 }

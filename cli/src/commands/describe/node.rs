@@ -34,7 +34,11 @@ pub fn node(out: &mut Writer, object: &Value, lease: Option<&Value>, pods: Optio
                 out.field(1, title, if value.is_null() { "<unset>".into() } else { time(value) });
             }
         }
-        None => out.field(0, "Lease", format!("Failed to get lease: leases.coordination.k8s.io {:?} not found", machinery::meta::name(object))),
+        None => out.field(
+            0,
+            "Lease",
+            format!("Failed to get lease: leases.coordination.k8s.io {:?} not found", machinery::meta::name(object)),
+        ),
     }
     conditions(out, &status["conditions"]);
     out.line(0, "Addresses:");
@@ -99,7 +103,11 @@ fn conditions(out: &mut Writer, list: &Value) {
 }
 
 fn allocated(out: &mut Writer, status: &Value, pods: &[Value], now: Timestamp) {
-    let source = if status["allocatable"].as_object().is_some_and(|map| !map.is_empty()) { &status["allocatable"] } else { &status["capacity"] };
+    let source = if status["allocatable"].as_object().is_some_and(|map| !map.is_empty()) {
+        &status["allocatable"]
+    } else {
+        &status["capacity"]
+    };
     let allocatable = amounts(source);
     let zero = || Quantity::parse("0").unwrap_or_else(|_| Quantity::new(0, machinery::quantity::Format::DecimalSi));
     let get = |map: &Amounts, name: &str| map.get(name).cloned().unwrap_or_else(zero);
@@ -115,7 +123,8 @@ fn allocated(out: &mut Writer, status: &Value, pods: &[Value], now: Timestamp) {
     let (mut all_requests, mut all_limits) = (Amounts::new(), Amounts::new());
     for pod in pods {
         let (requests, limits) = (pod_amounts(pod, "requests"), pod_amounts(pod, "limits"));
-        let cells = [share(&requests, "cpu"), share(&limits, "cpu"), share(&requests, "memory"), share(&limits, "memory")].join("\t");
+        let cells =
+            [share(&requests, "cpu"), share(&limits, "cpu"), share(&requests, "memory"), share(&limits, "memory")].join("\t");
         let (namespace, name) = (machinery::meta::namespace(pod), machinery::meta::name(pod));
         out.line(1, format!("{namespace}\t{name}\t\t{cells}\t{}", age(&pod["metadata"]["creationTimestamp"], now)));
         add(&mut all_requests, &requests);

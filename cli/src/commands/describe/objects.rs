@@ -26,7 +26,8 @@ pub fn service(out: &mut Writer, object: &Value, slices: &[Value]) {
     let ingress: Vec<String> = items(&object["status"]["loadBalancer"]["ingress"])
         .iter()
         .map(|point| {
-            let address = [&point["ip"], &point["hostname"]].into_iter().map(show).find(|text| !text.is_empty()).unwrap_or_default();
+            let address =
+                [&point["ip"], &point["hostname"]].into_iter().map(show).find(|text| !text.is_empty()).unwrap_or_default();
             let mode = show(&point["ipMode"]);
             if mode.is_empty() { address } else { format!("{address} ({mode})") }
         })
@@ -73,6 +74,9 @@ fn endpoints(slices: &[Value], port_name: &str) -> String {
             }
         }
     }
+    if found.is_empty() {
+        return "<none>".into();
+    }
     let more = found.len().saturating_sub(SHOWN);
     found.truncate(SHOWN);
     let text = found.join(",");
@@ -84,8 +88,13 @@ pub fn namespace(out: &mut Writer, object: &Value, quotas: &[Value], limits: &[V
     out.labels_and_annotations(object);
     out.field(0, "Status", show(&object["status"]["phase"]));
     if !items(&object["status"]["conditions"]).is_empty() {
-        let columns =
-            [("Type", "type"), ("Status", "status"), ("LastTransitionTime", "lastTransitionTime"), ("Reason", "reason"), ("Message", "message")];
+        let columns = [
+            ("Type", "type"),
+            ("Status", "status"),
+            ("LastTransitionTime", "lastTransitionTime"),
+            ("Reason", "reason"),
+            ("Message", "message"),
+        ];
         out.conditions(&object["status"]["conditions"], &columns);
     }
     out.line(0, "");
@@ -112,9 +121,14 @@ pub fn namespace(out: &mut Writer, object: &Value, quotas: &[Value], limits: &[V
     out.line(0, " ----\t--------\t---\t---\t---------------\t-------------\t-----------------------");
     for limit in limits.iter().flat_map(|range| items(&range["spec"]["limits"])) {
         let fields = ["min", "max", "defaultRequest", "default", "maxLimitRequestRatio"];
-        let names: BTreeMap<&str, ()> = fields.iter().flat_map(|field| pairs(&limit[field])).map(|(name, _)| (name, ())).collect();
+        let names: BTreeMap<&str, ()> =
+            fields.iter().flat_map(|field| pairs(&limit[field])).map(|(name, _)| (name, ())).collect();
         for name in names.keys() {
-            let cells: Vec<String> = fields.iter().map(|field| show(&limit[field][name])).map(|text| if text.is_empty() { "-".into() } else { text }).collect();
+            let cells: Vec<String> = fields
+                .iter()
+                .map(|field| show(&limit[field][name]))
+                .map(|text| if text.is_empty() { "-".into() } else { text })
+                .collect();
             out.line(0, format!(" {}\t{name}\t{}", show(&limit["type"]), cells.join("\t")));
         }
     }
@@ -198,7 +212,9 @@ fn rules(rules: &Value) -> Vec<Rule> {
     for rule in items(rules) {
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
-                let (plural, sub) = resource.split_once('/').map_or((resource.as_str(), String::new()), |(plural, sub)| (plural, format!("/{sub}")));
+                let (plural, sub) = resource
+                    .split_once('/')
+                    .map_or((resource.as_str(), String::new()), |(plural, sub)| (plural, format!("/{sub}")));
                 let what = if group.is_empty() { format!("{plural}{sub}") } else { format!("{plural}.{group}{sub}") };
                 let names = texts(&rule["resourceNames"]);
                 if names.is_empty() {

@@ -51,7 +51,14 @@ pub fn pod(out: &mut Writer, pod: &Value, now: jiff::Timestamp) {
     }
     containers(out, "Containers", &spec["containers"], &status["containerStatuses"], Some(pod), "");
     if !items(&spec["ephemeralContainers"]).is_empty() {
-        containers(out, "Ephemeral Containers", &spec["ephemeralContainers"], &status["ephemeralContainerStatuses"], Some(pod), "");
+        containers(
+            out,
+            "Ephemeral Containers",
+            &spec["ephemeralContainers"],
+            &status["ephemeralContainerStatuses"],
+            Some(pod),
+            "",
+        );
     }
     let conditions = items(&status["conditions"]);
     if !items(&spec["readinessGates"]).is_empty() {
@@ -63,7 +70,9 @@ pub fn pod(out: &mut Writer, pod: &Value, now: jiff::Timestamp) {
     }
     if !conditions.is_empty() {
         out.raw("Conditions:\n  Type\tStatus\n");
-        conditions.iter().for_each(|condition| out.line(1, format!("{} \t{} ", show(&condition["type"]), show(&condition["status"]))));
+        conditions
+            .iter()
+            .for_each(|condition| out.line(1, format!("{} \t{} ", show(&condition["type"]), show(&condition["status"]))));
     }
     volumes(out, &spec["volumes"], "");
     out.field(0, "QoS Class", show(&status["qosClass"]));
@@ -212,8 +221,11 @@ fn environment(out: &mut Writer, container: &Value, pod: Option<&Value>) {
     if !items(&container["envFrom"]).is_empty() {
         out.line(2, "Environment Variables from:");
         for source in items(&container["envFrom"]) {
-            let (kind, reference) =
-                if source["configMapRef"].is_object() { ("ConfigMap", &source["configMapRef"]) } else { ("Secret", &source["secretRef"]) };
+            let (kind, reference) = if source["configMapRef"].is_object() {
+                ("ConfigMap", &source["configMapRef"])
+            } else {
+                ("Secret", &source["secretRef"])
+            };
             let with = match show(&source["prefix"]) {
                 prefix if prefix.is_empty() => String::new(),
                 prefix => format!(" with prefix '{prefix}'"),
@@ -236,10 +248,28 @@ fn environment(out: &mut Writer, container: &Value, pod: Option<&Value>) {
             out.field(3, &name, format!("{} ({resource})", resource_value(container, &resource)));
         } else if from["secretKeyRef"].is_object() {
             let reference = &from["secretKeyRef"];
-            out.field(3, &name, format!("<set to the key '{}' in secret '{}'>\t{}", show(&reference["key"]), show(&reference["name"]), optional(reference)));
+            out.field(
+                3,
+                &name,
+                format!(
+                    "<set to the key '{}' in secret '{}'>\t{}",
+                    show(&reference["key"]),
+                    show(&reference["name"]),
+                    optional(reference)
+                ),
+            );
         } else if from["configMapKeyRef"].is_object() {
             let reference = &from["configMapKeyRef"];
-            out.field(3, &name, format!("<set to the key '{}' of config map '{}'>\t{}", show(&reference["key"]), show(&reference["name"]), optional(reference)));
+            out.field(
+                3,
+                &name,
+                format!(
+                    "<set to the key '{}' of config map '{}'>\t{}",
+                    show(&reference["key"]),
+                    show(&reference["name"]),
+                    optional(reference)
+                ),
+            );
         } else {
             for (at, line) in show(&variable["value"]).split('\n').enumerate() {
                 out.line(3, if at == 0 { format!("{name}:\t{line}") } else { format!("\t{line}") });
@@ -301,14 +331,26 @@ fn volume(out: &mut Writer, volume: &Value) {
     };
     match kind.as_str() {
         "hostPath" => {
-            show_fields("HostPath (bare host directory volume)", &[("Path", show(&source["path"])), ("HostPathType", show(&source["type"]))]);
+            show_fields(
+                "HostPath (bare host directory volume)",
+                &[("Path", show(&source["path"])), ("HostPathType", show(&source["type"]))],
+            );
         }
         "emptyDir" => {
             let limit = if source["sizeLimit"].is_null() { "<unset>".into() } else { show(&source["sizeLimit"]) };
-            show_fields("EmptyDir (a temporary directory that shares a pod's lifetime)", &[("Medium", show(&source["medium"])), ("SizeLimit", limit)]);
+            show_fields(
+                "EmptyDir (a temporary directory that shares a pod's lifetime)",
+                &[("Medium", show(&source["medium"])), ("SizeLimit", limit)],
+            );
         }
-        "secret" => show_fields("Secret (a volume populated by a Secret)", &[("SecretName", show(&source["secretName"])), ("Optional", optional)]),
-        "configMap" => show_fields("ConfigMap (a volume populated by a ConfigMap)", &[("Name", show(&source["name"])), ("Optional", optional)]),
+        "secret" => show_fields(
+            "Secret (a volume populated by a Secret)",
+            &[("SecretName", show(&source["secretName"])), ("Optional", optional)],
+        ),
+        "configMap" => show_fields(
+            "ConfigMap (a volume populated by a ConfigMap)",
+            &[("Name", show(&source["name"])), ("Optional", optional)],
+        ),
         "persistentVolumeClaim" => show_fields(
             "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)",
             &[("ClaimName", show(&source["claimName"])), ("ReadOnly", (source["readOnly"] == true).to_string())],
@@ -327,11 +369,19 @@ fn volume(out: &mut Writer, volume: &Value) {
         ),
         "nfs" => show_fields(
             "NFS (an NFS mount that lasts the lifetime of a pod)",
-            &[("Server", show(&source["server"])), ("Path", show(&source["path"])), ("ReadOnly", (source["readOnly"] == true).to_string())],
+            &[
+                ("Server", show(&source["server"])),
+                ("Path", show(&source["path"])),
+                ("ReadOnly", (source["readOnly"] == true).to_string()),
+            ],
         ),
         "csi" => show_fields(
             "CSI (a Container Storage Interface (CSI) volume source)",
-            &[("Driver", show(&source["driver"])), ("FSType", show(&source["fsType"])), ("ReadOnly", (source["readOnly"] == true).to_string())],
+            &[
+                ("Driver", show(&source["driver"])),
+                ("FSType", show(&source["fsType"])),
+                ("ReadOnly", (source["readOnly"] == true).to_string()),
+            ],
         ),
         other => {
             out.field(2, "Type", other);
@@ -359,7 +409,10 @@ fn projection(out: &mut Writer, source: &Value) {
 fn downward_items(out: &mut Writer, source: &Value) {
     out.line(2, "Items:");
     for item in items(&source["items"]) {
-        let from = [&item["fieldRef"]["fieldPath"], &item["resourceFieldRef"]["resource"]].into_iter().map(show).find(|text| !text.is_empty());
+        let from = [&item["fieldRef"]["fieldPath"], &item["resourceFieldRef"]["resource"]]
+            .into_iter()
+            .map(show)
+            .find(|text| !text.is_empty());
         out.line(3, format!("{} -> {}", from.unwrap_or_default(), show(&item["path"])));
     }
 }
@@ -394,9 +447,16 @@ fn spread(out: &mut Writer, list: &Value, space: &str) {
     }
     list.sort_by_key(|constraint| show(&constraint["topologyKey"]));
     let line = |constraint: &&Value| {
-        let selector = machinery::selector::LabelSelector::from_label_selector(&constraint["labelSelector"]).map(|s| s.to_string());
-        let selector = selector.ok().filter(|text| !text.is_empty()).map(|text| format!(" for selector {text}")).unwrap_or_default();
-        format!("{}:{} when max skew {} is exceeded{selector}", show(&constraint["topologyKey"]), show(&constraint["whenUnsatisfiable"]), show(&constraint["maxSkew"]))
+        let selector =
+            machinery::selector::LabelSelector::from_label_selector(&constraint["labelSelector"]).map(|s| s.to_string());
+        let selector =
+            selector.ok().filter(|text| !text.is_empty()).map(|text| format!(" for selector {text}")).unwrap_or_default();
+        format!(
+            "{}:{} when max skew {} is exceeded{selector}",
+            show(&constraint["topologyKey"]),
+            show(&constraint["whenUnsatisfiable"]),
+            show(&constraint["maxSkew"])
+        )
     };
     out.list(&format!("{space}Topology Spread Constraints"), list.iter().map(line).collect());
 }

@@ -41,7 +41,9 @@ impl Phases {
 const CONDITIONS: [(&str, &str); 3] = [("Type", "type"), ("Status", "status"), ("Reason", "reason")];
 
 pub fn selector(object: &Value) -> String {
-    machinery::selector::LabelSelector::from_label_selector(&object["spec"]["selector"]).map(|selector| selector.to_string()).unwrap_or_default()
+    machinery::selector::LabelSelector::from_label_selector(&object["spec"]["selector"])
+        .map(|selector| selector.to_string())
+        .unwrap_or_default()
 }
 
 fn number(value: &Value) -> i64 {
@@ -70,20 +72,34 @@ pub fn deployment(out: &mut Writer, object: &Value, replica_sets: &[Value]) {
     out.field(0, "MinReadySeconds", number(&spec["minReadySeconds"]));
     let rolling = &spec["strategy"]["rollingUpdate"];
     if rolling.is_object() {
-        out.field(0, "RollingUpdateStrategy", format!("{} max unavailable, {} max surge", show(&rolling["maxUnavailable"]), show(&rolling["maxSurge"])));
+        out.field(
+            0,
+            "RollingUpdateStrategy",
+            format!("{} max unavailable, {} max surge", show(&rolling["maxUnavailable"]), show(&rolling["maxSurge"])),
+        );
     }
     template(out, &spec["template"]);
     out.conditions(&status["conditions"], &CONDITIONS);
     let uid = machinery::meta::uid(object);
-    let ours: Vec<&Value> = replica_sets.iter().filter(|set| machinery::meta::controller_of(set).is_some_and(|owner| owner["uid"] == uid)).collect();
+    let ours: Vec<&Value> =
+        replica_sets.iter().filter(|set| machinery::meta::controller_of(set).is_some_and(|owner| owner["uid"] == uid)).collect();
     if ours.is_empty() {
         return;
     }
-    let revision = |set: &Value| machinery::meta::annotation(set, "deployment.kubernetes.io/revision").and_then(|text| text.parse::<i64>().ok());
+    let revision = |set: &Value| {
+        machinery::meta::annotation(set, "deployment.kubernetes.io/revision").and_then(|text| text.parse::<i64>().ok())
+    };
     let newest = ours.iter().filter_map(|set| revision(set)).max();
     let (new, old): (Vec<&Value>, Vec<&Value>) = ours.iter().partition(|set| newest.is_some() && revision(set) == newest);
     let text = |sets: &[&Value]| {
-        let one = |set: &&Value| format!("{} ({}/{} replicas created)", machinery::meta::name(set), number(&set["status"]["replicas"]), number(&set["spec"]["replicas"]));
+        let one = |set: &&Value| {
+            format!(
+                "{} ({}/{} replicas created)",
+                machinery::meta::name(set),
+                number(&set["status"]["replicas"]),
+                number(&set["spec"]["replicas"])
+            )
+        };
         or_none(sets.iter().map(one).collect::<Vec<_>>().join(", "))
     };
     out.field(0, "OldReplicaSets", text(&old));
@@ -98,7 +114,11 @@ pub fn replica_set(out: &mut Writer, object: &Value, phases: Phases) {
     if !owner.is_empty() {
         out.field(0, "Controlled By", owner);
     }
-    out.field(0, "Replicas", format!("{} current / {} desired", number(&object["status"]["replicas"]), number(&object["spec"]["replicas"])));
+    out.field(
+        0,
+        "Replicas",
+        format!("{} current / {} desired", number(&object["status"]["replicas"]), number(&object["spec"]["replicas"])),
+    );
     out.field(0, "Pods Status", phases.text());
     template(out, &object["spec"]["template"]);
     out.conditions(&object["status"]["conditions"], &CONDITIONS);

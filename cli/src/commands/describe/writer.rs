@@ -17,6 +17,10 @@ impl Writer {
         tabs::align(&self.0, tabs::DESCRIBE)
     }
 
+    pub fn unaligned(self) -> String {
+        self.0
+    }
+
     pub fn line(&mut self, level: usize, text: impl AsRef<str>) {
         self.raw(&format!("{}{}\n", "  ".repeat(level), escape(text.as_ref())));
     }
@@ -109,12 +113,21 @@ impl Writer {
         }
         self.raw("Events:\n  Type\tReason\tAge\tFrom\tMessage\n  ----\t------\t----\t----\t-------\n");
         for event in events {
-            let since = |value: &Value| value.as_str().and_then(|text| machinery::time::parse(text).ok()).map(|then| machinery::time::age(then, now));
-            let first = since(&event["eventTime"]).or_else(|| since(&event["firstTimestamp"])).unwrap_or_else(|| "<unknown>".into());
+            let since = |value: &Value| {
+                value.as_str().and_then(|text| machinery::time::parse(text).ok()).map(|then| machinery::time::age(then, now))
+            };
+            let first =
+                since(&event["eventTime"]).or_else(|| since(&event["firstTimestamp"])).unwrap_or_else(|| "<unknown>".into());
             let count = event["series"]["count"].as_i64().or(event["count"].as_i64()).unwrap_or(0);
-            let last = since(&event["series"]["lastObservedTime"]).or_else(|| since(&event["lastTimestamp"])).unwrap_or_else(|| "<unknown>".into());
+            let last = since(&event["series"]["lastObservedTime"])
+                .or_else(|| since(&event["lastTimestamp"]))
+                .unwrap_or_else(|| "<unknown>".into());
             let age = if event["series"].is_object() || count > 1 { format!("{last} (x{count} over {first})") } else { first };
-            let from = [&event["source"]["component"], &event["reportingComponent"]].into_iter().map(show).find(|text| !text.is_empty()).unwrap_or_default();
+            let from = [&event["source"]["component"], &event["reportingComponent"]]
+                .into_iter()
+                .map(show)
+                .find(|text| !text.is_empty())
+                .unwrap_or_default();
             let message = show(&event["message"]);
             let path = show(&event["involvedObject"]["fieldPath"]);
             let message = if path.is_empty() { message.trim().to_owned() } else { format!("{path}: {}", message.trim()) };
@@ -126,7 +139,11 @@ impl Writer {
 
 /// Nothing that a cluster's text could do to a terminal; its tabs stay tabs of the table.
 fn escape(text: &str) -> String {
-    if text.contains(['\x1b', '\r']) { text.split('\t').map(table::escape).collect::<Vec<_>>().join("\t") } else { text.to_owned() }
+    if text.contains(['\x1b', '\r']) {
+        text.split('\t').map(table::escape).collect::<Vec<_>>().join("\t")
+    } else {
+        text.to_owned()
+    }
 }
 
 pub fn pairs(map: &Value) -> impl Iterator<Item = (&str, &str)> {
@@ -171,7 +188,9 @@ pub fn age(value: &Value, now: Timestamp) -> String {
 
 /// `Kind/name` of the controller.
 pub fn controller(object: &Value) -> String {
-    machinery::meta::controller_of(object).map(|owner| format!("{}/{}", show(&owner["kind"]), show(&owner["name"]))).unwrap_or_default()
+    machinery::meta::controller_of(object)
+        .map(|owner| format!("{}/{}", show(&owner["kind"]), show(&owner["name"])))
+        .unwrap_or_default()
 }
 
 /// A whole object, field by field, for kinds without a description of their own.
@@ -241,7 +260,13 @@ mod tests {
 
     #[test]
     fn titles() {
-        for (name, want) in [("creationTimestamp", "Creation Timestamp"), ("uid", "UID"), ("apiVersion", "API Version"), ("a.b/c", "a.b/c"), ("podIP", "Pod IP")] {
+        for (name, want) in [
+            ("creationTimestamp", "Creation Timestamp"),
+            ("uid", "UID"),
+            ("apiVersion", "API Version"),
+            ("a.b/c", "a.b/c"),
+            ("podIP", "Pod IP"),
+        ] {
             assert_eq!(title(name), want);
         }
     }

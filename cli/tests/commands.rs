@@ -1,0 +1,212 @@
+//! The command line against an API server that says what it is told to: output, messages and exit codes, as kubectl's.
+//!
+//! Each case is a command, what the server answers to which request, and what must be printed. Requests that no answer is
+//! given for are 404, so a case also shows what a command asks.
+
+mod server;
+
+use serde_json::{Value, json};
+use server::{Answer, Server};
+
+/// What a command printed, and with which code it ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    stdout: String,
+    stderr: String,
+    code: i32,
+}
+
+fn kctl(server: &Server, line: &str) -> Outcome {
+    let words = line.split_whitespace();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kctl"))
+        .args(words)
+        .env_clear()
+        .env("HOME", server.home())
+        .env("KUBECONFIG", server.kubeconfig())
+        .env("TZ", "UTC")
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    Outcome { stdout: text(&output.stdout), stderr: text(&output.stderr), code: output.status.code().unwrap() }
+}
+
+#[track_caller]
+fn check(line: &str, answers: Vec<Answer>, stdout: &str, stderr: &str, code: i32) {
+    let server = Server::start(answers);
+    let got = kctl(&server, line);
+    let want = Outcome { stdout: stdout.into(), stderr: stderr.into(), code };
+    assert_eq!(got, want, "kctl {line}\nasked: {:#?}", server.requests());
+}
+
+fn pod(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "resourceVersion": "5", "labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}})
+}
+
+fn list(items: Vec<Value>) -> Value {
+    json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "9"}, "items": items})
+}
+
+fn table(names: &[&str], next: &str) -> Value {
+    let rows: Vec<Value> = names
+        .iter()
+        .map(|name| json!({"cells": [name, "1/1", "5m"], "object": {"metadata": {"name": name, "namespace": "default"}}}))
+        .collect();
+    json!({
+        "apiVersion": "meta.k8s.io/v1", "kind": "Table", "metadata": {"continue": next},
+        "columnDefinitions": [
+            {"name": "Name", "type": "string", "format": "name", "priority": 0},
+            {"name": "Ready", "type": "string", "priority": 0},
+            {"name": "Age", "type": "string", "priority": 0},
+        ],
+        "rows": rows,
+    })
+}
+
+fn status(code: u16, reason: &str, message: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": reason, "message": message, "code": code})
+}
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+#[test]
+fn get_prints_tables_and_loses_no_page() {
+    check(
+        "get pods",
+        vec![
+            Answer::ok("GET", &format!("{PODS}?limit=500"), table(&["a", "a-longer-name"], "next")),
+            Answer::ok("GET", &format!("{PODS}?limit=500&continue=next"), table(&["z"], "")),
+        ],
+        "NAME            READY   AGE\na               1/1     5m\na-longer-name   1/1     5m\nz               1/1     5m\n",
+        "",
+        0,
+    );
+}
+
+#[test]
+fn get_prints_whole_objects() {
+    check("get pod a -o name", vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a"))], "pod/a\n", "", 0);
+    check(
+        "get po -o jsonpath={.items[*].metadata.name}",
+        vec![Answer::ok("GET", &format!("{PODS}?limit=500"), list(vec![pod("a"), pod("b")]))],
+        "a b",
+        "",
+        0,
+    );
+    check(
+        "get pod a -o custom-columns=NAME:.metadata.name,APP:.metadata.labels.app",
+        vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a"))],
+        "NAME   APP\na      web\n",
+        "",
+        0,
+    );
+    check(
+        "get pod a -o yaml",
+        vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a"))],
+        "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    app: web\n  name: a\n  namespace: default\n  resourceVersion: \"5\"\nspec:\n  containers:\n  - name: c\n",
+        "",
+        0,
+    );
+}
+
+#[test]
+fn what_is_not_there() {
+    let missing = status(404, "NotFound", "pods \"x\" not found");
+    let answer = || vec![Answer::new("GET", &format!("{PODS}/x"), 404, missing.clone())];
+    check("get pod x", answer(), "", "Error from server (NotFound): pods \"x\" not found\n", 1);
+    check("get pod x --ignore-not-found", answer(), "", "", 0);
+    check(
+        "get pods",
+        vec![Answer::ok("GET", &format!("{PODS}?limit=500"), table(&[], ""))],
+        "",
+        "No resources found in default namespace.\n",
+        0,
+    );
+    check("get nothing", vec![], "", "error: the server doesn't have a resource type \"nothing\"\n", 1);
+}
+
+#[test]
+fn delete_says_what_and_waits() {
+    let gone = json!({"kind": "Status", "apiVersion": "v1", "status": "Success", "details": {"uid": "u1"}});
+    check(
+        "delete pod a",
+        vec![
+            Answer::ok("DELETE", &format!("{PODS}/a"), gone),
+            Answer::ok("GET", &format!("{PODS}?fieldSelector=metadata.name%3Da"), list(vec![])),
+        ],
+        "pod \"a\" deleted from default namespace\n",
+        "",
+        0,
+    );
+    check("delete pod a --dry-run=client", vec![], "pod \"a\" deleted from default namespace (dry run)\n", "", 0);
+}
+
+#[test]
+fn changes() {
+    let patched = || Answer::ok("PATCH", &format!("{PODS}/a?fieldManager=kctl-label"), pod("a"));
+    let get = || Answer::ok("GET", &format!("{PODS}/a"), pod("a"));
+    check("label pod a tier=front", vec![get(), patched()], "pod/a labeled\n", "", 0);
+    check("label pod a app-", vec![get(), patched()], "pod/a unlabeled\n", "", 0);
+    check("label pod a app=other", vec![get()], "", "error: 'app' already has a value (web), and --overwrite is false\n", 1);
+    check("annotate pod a x=y --dry-run=client", vec![get()], "pod/a annotated (dry run)\n", "", 0);
+}
+
+#[test]
+fn apply_creates_and_changes() {
+    let server = Server::start(vec![]);
+    let file = server.home().join("pod.yaml");
+    std::fs::write(&file, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n").unwrap();
+    let line = format!("apply -f {}", file.display());
+    let path = format!("{PODS}/a?fieldManager=kctl&force=true&fieldValidation=Strict");
+    let apply = |answer: Value| Answer::ok("PATCH", &path, answer);
+    let mut changed = pod("a");
+    changed["metadata"]["resourceVersion"] = "6".into();
+    check(&line, vec![apply(pod("a"))], "pod/a created\n", "", 0);
+    check(&line, vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a")), apply(pod("a"))], "pod/a unchanged\n", "", 0);
+    check(&line, vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a")), apply(changed)], "pod/a configured\n", "", 0);
+    let invalid = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422, "message": "Pod \"a\" is invalid",
+        "details": {"kind": "Pod", "name": "a", "causes": [
+            {"field": "spec.containers", "message": "Required value"}, {"field": "spec.x", "message": "Invalid value: 1"},
+        ]},
+    });
+    check(
+        &line,
+        vec![Answer::new("PATCH", &path, 422, invalid)],
+        "",
+        "The Pod \"a\" is invalid: \n* spec.containers: Required value\n* spec.x: Invalid value: 1\n",
+        1,
+    );
+}
+
+#[test]
+fn create_prints_without_asking_the_server() {
+    check(
+        "create deployment web --image=nginx --replicas=3 --dry-run=client -o yaml",
+        vec![],
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  labels:\n    app: web\n  name: web\nspec:\n  replicas: 3\n  selector:\n    matchLabels:\n      app: web\n  strategy: {}\n  template:\n    metadata:\n      labels:\n        app: web\n    spec:\n      containers:\n      - image: nginx\n        name: nginx\n        resources: {}\nstatus: {}\n",
+        "",
+        0,
+    );
+}
+
+#[test]
+fn a_server_that_is_away() {
+    let server = Server::start(vec![]);
+    let address = server.address();
+    let config = std::fs::read_to_string(server.kubeconfig()).unwrap();
+    let home = server.home().to_owned();
+    drop(server);
+    std::fs::create_dir_all(&home).unwrap();
+    let file = home.join("config");
+    std::fs::write(&file, config).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_kctl"))
+        .args(["get", "--raw", "/version", "--kubeconfig"])
+        .arg(&file)
+        .env_clear()
+        .env("HOME", &home)
+        .output()
+        .unwrap();
+    let message = format!("The connection to the server {address} was refused - did you specify the right host or port?\n");
+    assert_eq!((String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()), (message.as_str(), Some(1)));
+    std::fs::remove_dir_all(&home).unwrap();
+}
