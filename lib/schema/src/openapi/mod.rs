@@ -7,6 +7,7 @@
 mod docs;
 mod paths;
 mod schemas;
+mod v2_proto;
 
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
@@ -43,9 +44,9 @@ pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
     member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
     out.extend_from_slice(br#","paths":{"#);
     let mut roots = BTreeSet::new();
-    paths::write(&mut out, Dialect::V3, module, &mut roots);
+    paths::write(&mut members(&mut out), Dialect::V3, module, &mut roots);
     out.extend_from_slice(br#"},"components":{"schemas":{"#);
-    schemas::write(&mut out, Dialect::V3, roots, &[*module]);
+    schemas::write(&mut members(&mut out), Dialect::V3, roots, &[*module]);
     out.extend_from_slice(br#"},"securitySchemes":{"#);
     member(&mut out, "BearerToken", &bearer_token());
     out.extend_from_slice(b"}}}");
@@ -79,18 +80,43 @@ pub fn v2() -> Vec<u8> {
     out.extend_from_slice(br#","paths":{"#);
     let mut roots = BTreeSet::new();
     let modules: Vec<Module> = served().copied().collect();
-    for (index, module) in modules.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        paths::write(&mut out, Dialect::V2, module, &mut roots);
+    for module in &modules {
+        paths::write(&mut members(&mut out), Dialect::V2, module, &mut roots);
     }
     out.extend_from_slice(br#"},"definitions":{"#);
-    schemas::write(&mut out, Dialect::V2, roots, &modules);
+    schemas::write(&mut members(&mut out), Dialect::V2, roots, &modules);
     out.extend_from_slice(br#"},"securityDefinitions":{"#);
     member(&mut out, "BearerToken", &bearer_token());
     out.extend_from_slice(br#"},"security":[{"BearerToken":[]}]}"#);
     out
+}
+
+/// The media type of [`v2_proto`].
+pub const V2_PROTO_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The same document in protobuf, the form that kubectl asks for.
+pub fn v2_proto() -> Vec<u8> {
+    let modules: Vec<Module> = served().copied().collect();
+    let mut document = v2_proto::Document::new(VERSION);
+    let mut roots = BTreeSet::new();
+    for module in &modules {
+        paths::write(&mut |path, item| document.path(path, item), Dialect::V2, module, &mut roots);
+    }
+    schemas::write(&mut |name, schema| document.definition(name, schema), Dialect::V2, roots, &modules);
+    document.finish()
+}
+
+/// Takes the paths or schemas of a document one by one.
+type Sink<'a> = dyn FnMut(&str, &Value) + 'a;
+
+/// A sink that writes the members of the JSON object which the text has begun.
+fn members(out: &mut Vec<u8>) -> impl FnMut(&str, &Value) {
+    |name, value| {
+        if !out.ends_with(b"{") {
+            out.push(b',');
+        }
+        member(out, name, value);
+    }
 }
 
 fn served() -> impl Iterator<Item = &'static Module> {
@@ -171,6 +197,26 @@ mod tests {
         let pull = &schemas["io.k8s.api.core.v1.Container"]["properties"]["imagePullPolicy"];
         assert_eq!(pull["enum"], json!(["Always", "IfNotPresent", "Never"]));
         assert!(pull["description"].as_str().unwrap().contains("Image pull policy"));
+    }
+
+    /// Both forms of the v2 document define the same.
+    #[test]
+    fn the_protobuf_form_has_all_definitions() {
+        use crate::proto::wire::{Wire, fields, text};
+        let document: Value = serde_json::from_slice(&v2()).unwrap();
+        let bytes = v2_proto();
+        let part = |message: &[u8], number: u32| -> Vec<Vec<u8>> {
+            let all = fields(message).map(Result::unwrap);
+            all.filter_map(|(n, wire)| match wire {
+                Wire::Bytes(bytes) if n == number => Some(bytes.to_vec()),
+                _ => None,
+            })
+            .collect()
+        };
+        let definitions = part(&part(&bytes, 9)[0], 1);
+        let names: BTreeSet<String> = definitions.iter().map(|named| text(&part(named, 1)[0]).unwrap()).collect();
+        assert_eq!(names, document["definitions"].as_object().unwrap().keys().cloned().collect());
+        assert_eq!(part(&part(&bytes, 8)[0], 2).len(), document["paths"].as_object().unwrap().len());
     }
 
     #[test]

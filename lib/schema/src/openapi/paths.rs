@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, member, module_path, schemas};
+use super::{Dialect, Sink, module_path, schemas};
 use crate::builtin::{META, Module, builtin};
 use crate::{Resource, Subresource, Verb};
 
@@ -16,17 +16,16 @@ const PATCH_TYPES: &[&str] = &[
     "application/strategic-merge-patch+json",
 ];
 
-/// Writes the paths as members of an object, and notes the types that they name.
-pub(super) fn write(out: &mut Vec<u8>, dialect: Dialect, module: &Module, roots: &mut BTreeSet<String>) {
+/// Hands each path to the sink, and notes the types that they name.
+pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, module: &Module, roots: &mut BTreeSet<String>) {
     let mut writer = Writer { dialect, module, roots };
     let base = format!("/{}", module_path(module));
     let discovery = writer.discovery();
-    member(out, &format!("{base}/"), &json!({"get": discovery}));
+    sink(&format!("{base}/"), &json!({"get": discovery}));
     let resources = builtin().resources.iter();
     for resource in resources.filter(|r| r.served && r.group == module.group && r.version == module.version) {
         for (path, item) in writer.resource(&base, resource) {
-            out.push(b',');
-            member(out, &path, &item);
+            sink(&path, &item);
         }
     }
 }

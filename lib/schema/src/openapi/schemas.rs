@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Docs, member};
+use super::{Dialect, Docs, Sink};
 use crate::TypeRef;
 use crate::builtin::{META, Module, builtin};
 use crate::types::{AnyKind, Field, ListKindOwned, Node, Scalar};
@@ -30,8 +30,8 @@ const SPECIAL: &[(&str, &str)] = &[
     ("apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaPropsOrStringArray", "A JSON schema or a list of names."),
 ];
 
-/// Writes the schemas of the named types and of all that they refer to, as members of an object.
-pub(super) fn write(out: &mut Vec<u8>, dialect: Dialect, roots: BTreeSet<String>, modules: &[Module]) {
+/// Hands the schemas of the named types and of all that they refer to to the sink.
+pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, roots: BTreeSet<String>, modules: &[Module]) {
     let docs = Docs::read();
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut open = roots;
@@ -41,10 +41,7 @@ pub(super) fn write(out: &mut Vec<u8>, dialect: Dialect, roots: BTreeSet<String>
         }
         let mut writer = Writer { dialect, docs: &docs, modules, referred: BTreeSet::new() };
         let Some(schema) = writer.schema(&name) else { continue };
-        if !out.ends_with(b"{") {
-            out.push(b',');
-        }
-        member(out, &format!("io.k8s.{name}"), &schema);
+        sink(&format!("io.k8s.{name}"), &schema);
         open.extend(writer.referred.difference(&done).cloned());
     }
 }

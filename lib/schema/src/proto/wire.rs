@@ -4,7 +4,7 @@ use super::ProtoError;
 
 /// The value of one field as it lies on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire<'a> {
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
@@ -12,11 +12,11 @@ pub(super) enum Wire<'a> {
 }
 
 /// The fields of a message in order.
-pub(super) fn fields(bytes: &[u8]) -> Fields<'_> {
+pub(crate) fn fields(bytes: &[u8]) -> Fields<'_> {
     Fields { rest: bytes }
 }
 
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, ProtoError> {
+pub(crate) fn varint(bytes: &mut &[u8]) -> Result<u64, ProtoError> {
     let mut value = 0u64;
     for shift in (0..70).step_by(7) {
         let (byte, rest) = bytes.split_first().ok_or(ProtoError::Malformed("it ends inside a number"))?;
@@ -78,11 +78,11 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, ProtoError> {
     Err(ProtoError::Malformed("a number of more than ten bytes"))
 }
 
-pub(super) fn text(bytes: &[u8]) -> Result<String, ProtoError> {
+pub(crate) fn text(bytes: &[u8]) -> Result<String, ProtoError> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| ProtoError::Malformed("a string that is not UTF-8"))
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -90,24 +90,24 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_number(out: &mut Vec<u8>, number: u16, value: u64) {
+pub(crate) fn put_number(out: &mut Vec<u8>, number: u16, value: u64) {
     put_varint(out, u64::from(number) << 3);
     put_varint(out, value);
 }
 
-pub(super) fn put_fixed64(out: &mut Vec<u8>, number: u16, value: u64) {
+pub(crate) fn put_fixed64(out: &mut Vec<u8>, number: u16, value: u64) {
     put_varint(out, u64::from(number) << 3 | 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u16, bytes: &[u8]) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
 /// Writes a message whose body the function appends; the length is put before it afterwards.
-pub(super) fn put_message(
+pub(crate) fn put_message(
     out: &mut Vec<u8>,
     number: u16,
     body: impl FnOnce(&mut Vec<u8>) -> Result<(), ProtoError>,
