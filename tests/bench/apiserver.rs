@@ -1,0 +1,272 @@
+//! What an API server costs: time to ready, memory, CPU for each kind of request. Prints; asserts nothing.
+//!
+//!     cargo run -p kctl-tests --bin bench-apiserver [-- PROGRAM…]
+//!
+//! Each PROGRAM (`kctl` or another kube-apiserver) gets its own etcd, TLS, RBAC and the same load, one after another, so
+//! that figures of one run can be set side by side. The load is bounded and goes to loopback only.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use client::{Client, ListParams, Scope, WatchParams};
+use jiff::{SignedDuration, Timestamp};
+use pki::{Ca, Credentials, Key, Kubeconfig, Profile};
+use serde_json::{Value, json};
+
+const POSTS: usize = 2000;
+const GETS: usize = 5000;
+const PODS: usize = 5000;
+const LISTS: usize = 10;
+const SELECTS: usize = 50;
+const WATCHERS: usize = 1000;
+const WATCHED_WRITES: usize = 50;
+const PARALLEL: usize = 8;
+
+fn main() -> Result<()> {
+    daemon::install_crypto();
+    let mut programs: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    if programs.is_empty() {
+        programs.push(std::env::current_exe()?.with_file_name("kctl"));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    for program in programs {
+        println!("{}", program.display());
+        runtime.block_on(bench(&program))?;
+    }
+    Ok(())
+}
+
+/// A process that ends with this value.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let log = std::fs::File::create(log)?;
+        let what = format!("{command:?}");
+        Ok(Self(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(|| what)?))
+    }
+
+    /// CPU time so far, user and system.
+    fn cpu(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
+        let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    fn resident_mib(&self) -> Result<f64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS")?;
+        let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+struct Setup {
+    dir: PathBuf,
+    _etcd: Process,
+    server: Process,
+    client: Client,
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+async fn start(program: &Path) -> Result<Setup> {
+    let dir = std::env::temp_dir().join(format!("kctl-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    let (etcd_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
+    let etcd_url = format!("http://127.0.0.1:{etcd_port}");
+    let mut etcd = Command::new("etcd");
+    etcd.arg("--data-dir").arg(dir.join("etcd")).args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url]);
+    etcd.args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer_port}")]);
+    let etcd = Process::start(etcd, &dir.join("etcd.log"))?;
+
+    let now = Timestamp::now();
+    let day = SignedDuration::from_hours(24);
+    let ca = Ca::create("bench-ca", now, day)?;
+    let issued = ca.issue(&Profile::server("kube-apiserver", vec!["localhost".into()], vec!["127.0.0.1".parse()?], day), now)?;
+    let admin = ca.issue(&Profile::client("admin", Some("system:masters"), day), now)?;
+    let account = Key::generate()?;
+    for (name, content) in [
+        ("ca.crt", ca.certificate_pem().to_owned()),
+        ("server.crt", issued.certificate_pem.clone()),
+        ("server.key", issued.key.pem()),
+        ("sa.key", account.pem()),
+        ("sa.pub", account.public_pem()),
+    ] {
+        std::fs::write(dir.join(name), content)?;
+    }
+    let kubeconfig = Kubeconfig {
+        cluster: "bench".into(),
+        server: format!("https://127.0.0.1:{port}"),
+        ca_pem: ca.certificate_pem().to_owned(),
+        user: "admin".into(),
+        credentials: Credentials::Embedded(admin),
+    };
+    std::fs::write(dir.join("admin.conf"), kubeconfig.to_yaml())?;
+    let file = |name: &str| dir.join(name).display().to_string();
+
+    let mut server = Command::new(program);
+    if program.file_name().is_some_and(|n| n == "kctl") {
+        server.args(["daemon", "kube-apiserver"]);
+    }
+    server.args([
+        &format!("--etcd-servers={etcd_url}"),
+        &format!("--secure-port={port}"),
+        "--bind-address=127.0.0.1",
+        "--authorization-mode=Node,RBAC",
+        "--disable-admission-plugins=ServiceAccount",
+        "--service-cluster-ip-range=10.96.0.0/12",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        &format!("--client-ca-file={}", file("ca.crt")),
+        &format!("--tls-cert-file={}", file("server.crt")),
+        &format!("--tls-private-key-file={}", file("server.key")),
+        &format!("--service-account-key-file={}", file("sa.pub")),
+        &format!("--service-account-signing-key-file={}", file("sa.key")),
+    ]);
+    let begin = Instant::now();
+    let server = Process::start(server, &dir.join("server.log"))?;
+    let client = Client::from_kubeconfig(&dir.join("admin.conf"))?;
+    while client.call(http::Method::GET, "/readyz", None).await.is_err() {
+        if begin.elapsed() > Duration::from_secs(60) {
+            bail!("not ready: {}", std::fs::read_to_string(dir.join("server.log"))?);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    row("ready after", begin.elapsed().as_secs_f64(), "s");
+    Ok(Setup { dir, _etcd: etcd, server, client })
+}
+
+fn row(what: &str, value: f64, unit: &str) {
+    println!("  {what:<44} {value:>10.2} {unit}");
+}
+
+/// CPU of the server for each of `count` calls, in microseconds.
+async fn cost<F: Future<Output = Result<()>>>(setup: &Setup, count: usize, call: impl Fn(usize) -> F) -> Result<f64> {
+    use futures::{StreamExt, TryStreamExt};
+    let before = setup.server.cpu()?;
+    futures::stream::iter((0..count).map(call)).buffer_unordered(PARALLEL).try_collect::<()>().await?;
+    Ok((setup.server.cpu()? - before).as_secs_f64() * 1e6 / count as f64)
+}
+
+async fn bench(program: &Path) -> Result<()> {
+    let setup = start(program).await?;
+    let client = &setup.client;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    row("memory, idle", setup.server.resident_mib()?, "MiB");
+    let before = setup.server.cpu()?;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    row("CPU, idle", (setup.server.cpu()? - before).as_secs_f64() * 10.0, "%");
+
+    let maps = "/api/v1/namespaces/default/configmaps";
+    let post = async |i: usize| {
+        let body = json!({"metadata": {"name": format!("map-{i}"), "labels": {"n": (i % 50).to_string()}}, "data": {"key": "x".repeat(1000)}});
+        client.post_value(maps, &body).await?;
+        anyhow::Ok(())
+    };
+    row("CPU for a POST of 1 KB", cost(&setup, POSTS, &post).await?, "µs");
+    let get = async |i: usize| {
+        client.call(http::Method::GET, &format!("{maps}/map-{}", i % POSTS), None).await?;
+        anyhow::Ok(())
+    };
+    row("CPU for a GET of 1 KB", cost(&setup, GETS, &get).await?, "µs");
+
+    let create = async |i: usize| {
+        client.post_value("/api/v1/namespaces/default/pods", &pod(i)).await?;
+        anyhow::Ok(())
+    };
+    row("CPU for a POST of a Pod", cost(&setup, PODS, &create).await?, "µs");
+    row(&format!("memory, {PODS} pods"), setup.server.resident_mib()?, "MiB");
+
+    let bytes = client.call(http::Method::GET, "/api/v1/pods?resourceVersion=0", None).await?.len();
+    let list = async |_| {
+        client.call(http::Method::GET, "/api/v1/pods?resourceVersion=0", None).await?;
+        anyhow::Ok(())
+    };
+    let each = cost(&setup, LISTS, &list).await?;
+    row("CPU for a LIST, per MB", each / 1000.0 / (bytes as f64 / 1e6), "ms");
+    row("  its size", bytes as f64 / 1e6, "MB");
+    let select = async |_| {
+        client.call(http::Method::GET, "/api/v1/pods?resourceVersion=0&labelSelector=n%3D7", None).await?;
+        anyhow::Ok(())
+    };
+    row("CPU for a LIST by a selector of 2 %", cost(&setup, SELECTS, &select).await? / 1000.0, "ms");
+    row("memory after the LISTs", setup.server.resident_mib()?, "MiB");
+    watchers(&setup).await
+}
+
+async fn watchers(setup: &Setup) -> Result<()> {
+    let resource = api::ResourceId {
+        group: String::new(),
+        version: "v1".into(),
+        kind: "Secret".into(),
+        plural: "secrets".into(),
+        namespaced: true,
+    };
+    let scope = Scope { resource: &resource, namespace: "default" };
+    let start = setup.client.list_bytes(scope.clone(), &ListParams::default()).await?.resource_version;
+    let before = setup.server.resident_mib()?;
+    let mut watches = Vec::new();
+    let mut connections = Vec::new();
+    for i in 0..WATCHERS {
+        // A connection takes 250 streams of a stock server.
+        if i % 200 == 0 {
+            connections.push(Client::from_kubeconfig(&setup.dir.join("admin.conf"))?);
+        }
+        let client = connections.last().context("a connection")?;
+        let params = WatchParams { resource_version: Some(start), ..WatchParams::default() };
+        watches.push(client.watch(scope.clone(), &params).await?);
+    }
+    row("memory for each watcher", (setup.server.resident_mib()? - before) * 1024.0 / WATCHERS as f64, "KiB");
+    let cpu = setup.server.cpu()?;
+    for i in 0..WATCHED_WRITES {
+        let body = json!({"metadata": {"name": format!("s-{i}")}, "stringData": {"a": "b"}});
+        setup.client.post_value("/api/v1/namespaces/default/secrets", &body).await?;
+    }
+    for watch in &mut watches {
+        let mut seen = 0;
+        while seen < WATCHED_WRITES {
+            let event = tokio::time::timeout(Duration::from_secs(30), watch.next()).await.context("an event")?;
+            if !matches!(event.context("the watch ended")??, client::WatchEvent::Bookmark { .. }) {
+                seen += 1;
+            }
+        }
+    }
+    let events = (WATCHERS * WATCHED_WRITES) as f64;
+    row("CPU for an event to a watcher", (setup.server.cpu()? - cpu).as_secs_f64() * 1e6 / events, "µs");
+    Ok(())
+}
+
+fn pod(i: usize) -> Value {
+    let volume = json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}});
+    json!({
+        "metadata": {"name": format!("pod-{i}"), "labels": {"app": "bench", "n": (i % 50).to_string()},
+            "annotations": {"note": "x".repeat(300)}},
+        "spec": {
+            "serviceAccountName": "default",
+            "nodeName": format!("node-{}", i % 100),
+            "containers": [{"name": "main", "image": "registry.example/app:1", "env": [{"name": "A", "value": "b"}],
+                "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                "livenessProbe": {"httpGet": {"path": "/", "port": 80}}, "volumeMounts": [{"name": "token", "mountPath": "/t"}]}],
+            "volumes": [volume],
+        },
+    })
+}
