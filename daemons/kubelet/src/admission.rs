@@ -49,25 +49,31 @@ pub fn admit(pod: &Pod, others: &[std::sync::Arc<Pod>], room: &Room) -> Result<(
     }
     let wants = host_ports(pod);
     if others.iter().flat_map(|o| host_ports(o)).any(|taken| wants.iter().any(|w| conflict(w, &taken))) {
-        return reject("NodePorts", "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned());
+        return reject(
+            "NodePorts",
+            "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports".to_owned(),
+        );
     }
     if let Some(labels) = &room.labels {
         let selector = spec::spec(pod).node_selector.iter().flatten();
         if !selector.into_iter().all(|(k, v)| labels.get(k) == Some(v)) {
-            return reject("NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned());
+            return reject(
+                "NodeAffinity",
+                "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector".to_owned(),
+            );
         }
     }
     if spec::is_critical(pod) {
         return Ok(());
     }
     if others.len() + 1 > room.pods {
-        let message = format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {}", others.len(), room.pods);
+        let message =
+            format!("Node didn't have enough resource: pods, requested: 1, used: {}, capacity: {}", others.len(), room.pods);
         return reject("OutOfpods", message);
     }
     let asked = qos::pod_amounts(pod, qos::requests);
     let used = others.iter().map(|o| qos::pod_amounts(o, qos::requests));
-    let (used_cpu, used_memory) =
-        used.fold((0, 0), |(c, m), a| (c + a.cpu.unwrap_or(0), m + a.memory.unwrap_or(0)));
+    let (used_cpu, used_memory) = used.fold((0, 0), |(c, m), a| (c + a.cpu.unwrap_or(0), m + a.memory.unwrap_or(0)));
     for (name, asked, used, capacity) in [
         ("cpu", asked.cpu.unwrap_or(0), used_cpu, room.cpu_milli),
         ("memory", asked.memory.unwrap_or(0), used_memory, room.memory),

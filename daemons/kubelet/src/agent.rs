@@ -157,11 +157,8 @@ impl Agent {
 
     /// All pods with what their tasks show, in order of their names.
     pub fn pods(&self) -> Vec<(Arc<Pod>, Shown)> {
-        let mut all: Vec<(Arc<Pod>, Shown)> = self
-            .handles()
-            .values()
-            .map(|h| (h.pod.clone(), h.shown.read().unwrap_or_else(|e| e.into_inner()).clone()))
-            .collect();
+        let mut all: Vec<(Arc<Pod>, Shown)> =
+            self.handles().values().map(|h| (h.pod.clone(), h.shown.read().unwrap_or_else(|e| e.into_inner()).clone())).collect();
         all.sort_by_cached_key(|(pod, _)| spec::full_name(pod));
         all
     }
@@ -178,7 +175,9 @@ impl Agent {
 
     /// Another pod of the same name still runs: for static pods whose file changed.
     pub fn has_namesake(&self, pod: &Pod) -> bool {
-        self.handles().values().any(|h| h.pod.uid() != pod.uid() && h.pod.name() == pod.name() && h.pod.namespace() == pod.namespace())
+        self.handles()
+            .values()
+            .any(|h| h.pod.uid() != pod.uid() && h.pod.name() == pod.name() && h.pod.namespace() == pod.namespace())
     }
 
     // --- what pods are told of the node ---

@@ -104,10 +104,11 @@ impl Backend for Pods {
         Box::pin(async move {
             let (_, shown) = self.find(target)?;
             let sandbox = shown.view.sandboxes.iter().find(|s| s.ready);
-            let sandbox =
-                sandbox.ok_or_else(|| Status::internal(format!("pod {} has no sandbox that is ready", target.pod)))?;
-            let request =
-                v1::PortForwardRequest { pod_sandbox_id: sandbox.id.clone(), port: ports.iter().map(|p| i32::from(*p)).collect() };
+            let sandbox = sandbox.ok_or_else(|| Status::internal(format!("pod {} has no sandbox that is ready", target.pod)))?;
+            let request = v1::PortForwardRequest {
+                pod_sandbox_id: sandbox.id.clone(),
+                port: ports.iter().map(|p| i32::from(*p)).collect(),
+            };
             self.0.runtime.port_forward(request).await.map_err(failed)
         })
     }
@@ -174,11 +175,15 @@ impl crate::gc::Pods for Pods {
 
     fn images(&self) -> std::collections::BTreeSet<String> {
         let pods = self.0.pods();
-        pods.iter().flat_map(|(pod, _)| spec::containers(pod).into_iter().filter_map(|(_, c)| c.image.clone()).collect::<Vec<_>>()).collect()
+        pods.iter()
+            .flat_map(|(pod, _)| spec::containers(pod).into_iter().filter_map(|(_, c)| c.image.clone()).collect::<Vec<_>>())
+            .collect()
     }
 
     fn running_logs(&self) -> Vec<(String, PathBuf)> {
         let pods = self.0.pods();
-        pods.iter().flat_map(|(_, s)| s.view.running().map(|c| (c.id.clone(), PathBuf::from(&c.log_path))).collect::<Vec<_>>()).collect()
+        pods.iter()
+            .flat_map(|(_, s)| s.view.running().map(|c| (c.id.clone(), PathBuf::from(&c.log_path))).collect::<Vec<_>>())
+            .collect()
     }
 }

@@ -33,7 +33,6 @@ struct File {
     cluster_domain: Option<String>,
     #[serde(rename = "clusterDNS")]
     cluster_dns: Vec<String>,
-    streaming_connection_idle_timeout: Option<String>,
     node_status_update_frequency: Option<String>,
     node_status_report_frequency: Option<String>,
     node_lease_duration_seconds: Option<u32>,
@@ -42,7 +41,6 @@ struct File {
     image_gc_high_threshold_percent: Option<u8>,
     #[serde(rename = "imageGCLowThresholdPercent")]
     image_gc_low_threshold_percent: Option<u8>,
-    cgroup_root: Option<String>,
     #[serde(rename = "cgroupsPerQOS")]
     cgroups_per_qos: Option<bool>,
     cgroup_driver: Option<String>,
@@ -60,8 +58,6 @@ struct File {
     system_reserved: BTreeMap<String, String>,
     kube_reserved: BTreeMap<String, String>,
     allowed_unsafe_sysctls: Vec<String>,
-    shutdown_grace_period: Option<String>,
-    shutdown_grace_period_critical_pods: Option<String>,
     register_with_taints: Vec<api::core::Taint>,
     register_node: Option<bool>,
     #[serde(rename = "providerID")]
@@ -70,10 +66,7 @@ struct File {
     pod_logs_dir: Option<PathBuf>,
     container_runtime_endpoint: Option<String>,
     image_service_endpoint: Option<String>,
-    sync_frequency: Option<String>,
     crash_loop_back_off: CrashLoopBackOff,
-    enable_debugging_handlers: Option<bool>,
-    serialize_image_pulls: Option<bool>,
     max_parallel_image_pulls: Option<usize>,
 }
 
@@ -172,12 +165,10 @@ pub struct Config {
     pub authentication_ttl: Duration,
     pub authorized_ttl: Duration,
     pub unauthorized_ttl: Duration,
-    pub debugging_handlers: bool,
     pub cluster_domain: String,
     pub cluster_dns: Vec<String>,
     pub resolv_conf: PathBuf,
     pub pod_cidr: Option<String>,
-    pub streaming_idle_timeout: Duration,
     pub status_update_frequency: Duration,
     pub status_report_frequency: Duration,
     pub lease_duration: Duration,
@@ -185,7 +176,6 @@ pub struct Config {
     pub image_high_percent: u8,
     pub image_low_percent: u8,
     pub cgroups_per_qos: bool,
-    pub cgroup_root: String,
     pub cgroup_driver: CgroupDriver,
     pub runtime_timeout: Duration,
     pub max_pods: u32,
@@ -277,8 +267,6 @@ impl Config {
         }
         let crash_backoff_max =
             time(&file.crash_loop_back_off.max_container_restart_period, 300, "crashLoopBackOff.maxContainerRestartPeriod")?;
-        let _ = (time(&file.sync_frequency, 60, "syncFrequency")?, &file.shutdown_grace_period);
-        let _ = (&file.shutdown_grace_period_critical_pods, file.serialize_image_pulls);
         Ok(Self {
             node_name,
             root_dir: args.root_dir.clone(),
@@ -325,7 +313,6 @@ impl Config {
                 30,
                 "authorization.webhook.cacheUnauthorizedTTL",
             )?,
-            debugging_handlers: file.enable_debugging_handlers.unwrap_or(true),
             cluster_domain: args
                 .cluster_domain
                 .clone()
@@ -335,7 +322,6 @@ impl Config {
             cluster_dns: if args.cluster_dns.is_empty() { file.cluster_dns } else { args.cluster_dns.clone() },
             resolv_conf: file.resolv_conf.unwrap_or_else(|| "/etc/resolv.conf".into()),
             pod_cidr: file.pod_cidr.filter(|c| !c.is_empty()),
-            streaming_idle_timeout: time(&file.streaming_connection_idle_timeout, 4 * 3600, "streamingConnectionIdleTimeout")?,
             status_update_frequency: time(&file.node_status_update_frequency, 10, "nodeStatusUpdateFrequency")?,
             status_report_frequency: time(&file.node_status_report_frequency, 300, "nodeStatusReportFrequency")?,
             lease_duration: seconds(file.node_lease_duration_seconds.filter(|s| *s > 0).unwrap_or(40).into()),
@@ -343,7 +329,6 @@ impl Config {
             image_high_percent,
             image_low_percent,
             cgroups_per_qos: file.cgroups_per_qos.unwrap_or(true),
-            cgroup_root: file.cgroup_root.unwrap_or_default(),
             cgroup_driver,
             runtime_timeout: time(&file.runtime_request_timeout, 120, "runtimeRequestTimeout")?,
             max_pods: args.max_pods.or(file.max_pods).filter(|n| *n > 0).unwrap_or(110),
@@ -471,7 +456,7 @@ mod tests {
         let file: File = serde_yaml::from_str(
             "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nport: 1\nclusterDNS: [10.96.0.10]\nmaxPods: 7\n\
              authentication: {x509: {clientCAFile: /ca}, anonymous: {enabled: false}}\nserverTLSBootstrap: true\n\
-             syncFrequency: 0s\nsomethingNew: 1\ncontainerLogMaxSize: 5Mi\n",
+             fileCheckFrequency: 0s\nsomethingNew: 1\ncontainerLogMaxSize: 5Mi\n",
         )
         .unwrap();
         let args = Args::parse_from([

@@ -64,22 +64,15 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {
     for directory in [config.root_dir.join("pods"), config.cert_dir.clone(), config.log_dir.clone()] {
         std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     }
-    let runtime = Runtime::new(
-        cri::connect(&config.runtime_endpoint)?,
-        cri::connect(&config.image_endpoint)?,
-        config.runtime_timeout,
-    );
+    let runtime =
+        Runtime::new(cri::connect(&config.runtime_endpoint)?, cri::connect(&config.image_endpoint)?, config.runtime_timeout);
     let driver = wait_for_runtime(&runtime, &config, &shutdown).await;
     if shutdown.is_requested() {
         return Ok(());
     }
     let cgroups = cgroup::Cgroups::new(driver, config.cgroups_per_qos, config.cpu_quota);
     let agent = Agent::new(config, machine, runtime, cgroups);
-    agent
-        .cgroups
-        .ensure_classes(&[], agent.allocatable()["cpu"])
-        .await
-        .context("making the cgroups of pods")?;
+    agent.cgroups.ensure_classes(&[], agent.allocatable()["cpu"]).await.context("making the cgroups of pods")?;
     let last_list = Arc::new(pleg::LastList::new(None));
     watch_runtime(agent.clone());
     tokio::spawn(pleg::run(agent.clone(), last_list.clone()));
@@ -109,6 +102,9 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {
         } else {
             agent.sources_ready.send_replace(true);
             tracing::info!("no --kubeconfig: only static pods run");
+            if let Some(cidr) = &agent.config.pod_cidr {
+                agent.runtime.set_pod_cidr(cidr).await.context("telling the runtime the pod network")?;
+            }
             None
         };
         connect::serve(agent.clone(), client, shutdown.clone()).await

@@ -73,7 +73,9 @@ mod tests {
 
     #[test]
     fn pods_that_changed() {
-        let map = |entries: &[(&str, &str, i32)]| entries.iter().map(|(id, uid, s)| ((*id).to_owned(), ((*uid).to_owned(), *s))).collect();
+        let map = |entries: &[(&str, &str, i32)]| {
+            entries.iter().map(|(id, uid, s)| ((*id).to_owned(), ((*uid).to_owned(), *s))).collect()
+        };
         let before = map(&[("a", "p", 1), ("b", "q", 1), ("c", "r", 1)]);
         let now = map(&[("a", "p", 1), ("b", "q", 2), ("d", "s", 0)]);
         let uids: Vec<String> = changed(&before, &now).into_iter().collect();

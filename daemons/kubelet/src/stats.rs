@@ -119,10 +119,16 @@ pub async fn resource_metrics(agent: &Agent) -> String {
     let head = |out: &mut String, name: &str, kind: &str, help: &str| {
         let _ = writeln!(out, "# HELP {name} [STABLE] {help}\n# TYPE {name} {kind}");
     };
-    head(&mut out, "container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the container in core-seconds");
+    head(
+        &mut out,
+        "container_cpu_usage_seconds_total",
+        "counter",
+        "Cumulative cpu time consumed by the container in core-seconds",
+    );
     let labels = |u: &Usage| format!("container=\"{}\",namespace=\"{}\",pod=\"{}\"", u.container, u.namespace, u.pod);
     for u in &usages {
-        let _ = writeln!(out, "container_cpu_usage_seconds_total{{{}}} {} {}", labels(u), u.cpu_nanos as f64 / 1e9, u.at / 1_000_000);
+        let _ =
+            writeln!(out, "container_cpu_usage_seconds_total{{{}}} {} {}", labels(u), u.cpu_nanos as f64 / 1e9, u.at / 1_000_000);
     }
     head(&mut out, "container_memory_working_set_bytes", "gauge", "Current working set of the container in bytes");
     for u in &usages {
@@ -143,7 +149,8 @@ pub async fn resource_metrics(agent: &Agent) -> String {
     }
     head(&mut out, "pod_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed by the pod in core-seconds");
     for ((namespace, pod), (cpu, _)) in &pods {
-        let _ = writeln!(out, "pod_cpu_usage_seconds_total{{namespace=\"{namespace}\",pod=\"{pod}\"}} {} {now}", *cpu as f64 / 1e9);
+        let _ =
+            writeln!(out, "pod_cpu_usage_seconds_total{{namespace=\"{namespace}\",pod=\"{pod}\"}} {} {now}", *cpu as f64 / 1e9);
     }
     head(&mut out, "pod_memory_working_set_bytes", "gauge", "Current working set of the pod in bytes");
     for ((namespace, pod), (_, memory)) in &pods {

@@ -97,7 +97,7 @@ impl Tokens {
 /// Four fifths of the life that was asked for, and a day at most: a server may give far longer ones to old clients.
 fn renewal(now: Timestamp, expires: Timestamp, asked: SignedDuration) -> Timestamp {
     let life = expires.duration_since(now).min(asked);
-    let wait = (life * 4 / 5).min(SignedDuration::from_hours(24));
+    let wait = SignedDuration::from_secs(life.as_secs() * 4 / 5).min(SignedDuration::from_hours(24));
     now.checked_add(wait).unwrap_or(expires)
 }
 

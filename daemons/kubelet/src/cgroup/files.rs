@@ -95,12 +95,3 @@ fn remove_tree(directory: &Path) {
     // Refused while a process is in it: then it is not to be removed.
     let _ = fs::remove_dir(directory);
 }
-
-pub(super) fn read(path: &str, v2: bool, v1_file: (&str, &str), v2_file: &str) -> Option<String> {
-    let file = if v2 {
-        at(Path::new(ROOT), path).join(v2_file)
-    } else {
-        at(&Path::new(ROOT).join(v1_file.0), path).join(v1_file.1)
-    };
-    fs::read_to_string(file).ok()
-}

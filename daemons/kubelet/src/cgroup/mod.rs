@@ -150,11 +150,6 @@ impl Cgroups {
             files::remove(&path, self.v2);
         }
     }
-
-    /// The value of a file of a pod's cgroup: of `v1` = controller and file, or of `v2` = file.
-    pub fn read_pod(&self, pod: &Pod, v1: (&str, &str), v2: &str) -> Option<String> {
-        files::read(&self.parent(pod), self.v2, v1, v2)
-    }
 }
 
 #[cfg(test)]
@@ -164,7 +159,10 @@ mod tests {
     #[test]
     fn names() {
         let p = |class, uid| parts(Some(class), uid);
-        assert_eq!(slice_path(&p(Qos::Burstable, Some("1-2"))), "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice");
+        assert_eq!(
+            slice_path(&p(Qos::Burstable, Some("1-2"))),
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice"
+        );
         assert_eq!(slice_path(&p(Qos::Guaranteed, Some("1"))), "/kubepods.slice/kubepods-pod1.slice");
         assert_eq!(file_path(&p(Qos::BestEffort, Some("1-2"))), "/kubepods/besteffort/pod1-2");
         assert_eq!(slice_path(&parts(None, None)), "/kubepods.slice");

@@ -22,8 +22,10 @@ impl Machine {
         let line = |path: &str| fs::read_to_string(path).map(|t| t.trim().to_owned()).unwrap_or_default();
         let uname = rustix::system::uname();
         let info = line("/proc/meminfo");
-        let machine_id = Some(line("/etc/machine-id")).filter(|t| !t.is_empty()).unwrap_or_else(|| line("/var/lib/dbus/machine-id"));
-        let system_uuid = Some(line("/sys/class/dmi/id/product_uuid")).filter(|t| !t.is_empty()).unwrap_or_else(|| machine_id.clone());
+        let machine_id =
+            Some(line("/etc/machine-id")).filter(|t| !t.is_empty()).unwrap_or_else(|| line("/var/lib/dbus/machine-id"));
+        let system_uuid =
+            Some(line("/sys/class/dmi/id/product_uuid")).filter(|t| !t.is_empty()).unwrap_or_else(|| machine_id.clone());
         Self {
             hostname: uname.nodename().to_string_lossy().into_owned(),
             cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::status::{self, Health, RuntimeFacts};
 use super::machine;
+use super::status::{self, Health, RuntimeFacts};
 use crate::agent::{Agent, Api};
 use crate::pleg;
 
@@ -207,7 +207,6 @@ async fn write(agent: &Agent, api: &Api, status: &NodeStatus) -> Result<(), clie
     let params = PatchParams::status();
     api.client.patch::<Node>("", &agent.config.node_name, &Patch::Strategic(patch), &params).await.map(drop)
 }
-
 
 /// Renews the node's lease every quarter of its life.
 pub async fn leases(agent: Arc<Agent>, client: Client) {

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use api::Quantity;
-use api::core::{
-    ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo,
-};
+use api::core::{ContainerImage, DaemonEndpoint, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeStatus, NodeSystemInfo};
 use api::metav1::Time;
 use jiff::Timestamp;
 
@@ -109,9 +107,7 @@ pub fn status(
         capacity: Some(list(machine.cpus * 1000, machine.memory_bytes, kibibytes(runtime.storage_bytes))),
         allocatable: Some(list(room["cpu"], room["memory"], Quantity(usable.max(0).to_string()))),
         conditions: Some(conditions(health, before, now)),
-        daemon_endpoints: Some(NodeDaemonEndpoints {
-            kubelet_endpoint: Some(DaemonEndpoint { port: config.port.into() }),
-        }),
+        daemon_endpoints: Some(NodeDaemonEndpoints { kubelet_endpoint: Some(DaemonEndpoint { port: config.port.into() }) }),
         images: Some(images),
         node_info: Some(NodeSystemInfo {
             architecture: machine.architecture.to_owned(),

@@ -114,7 +114,10 @@ pub fn read_directory(path: &Path, node: &str) -> Vec<Result<Pod, ManifestError>
         .map(|file| {
             let size = std::fs::metadata(file).map_err(|e| failed(file, e))?.len();
             if size > FILE_BYTES_MAX {
-                return Err(ManifestError::Content { path: file.clone(), message: format!("larger than {FILE_BYTES_MAX} bytes") });
+                return Err(ManifestError::Content {
+                    path: file.clone(),
+                    message: format!("larger than {FILE_BYTES_MAX} bytes"),
+                });
             }
             let text = std::fs::read_to_string(file).map_err(|e| failed(file, e))?;
             parse(&text, node).map_err(|message| ManifestError::Content { path: file.clone(), message })
@@ -275,7 +278,10 @@ mod tests {
     #[test]
     fn the_uid_is_the_content() {
         let uid = |text: &str| parse(text, "n1").unwrap().uid().to_owned();
-        assert_eq!(uid(MANIFEST), uid(&MANIFEST.replace("{name: etcd, namespace: kube-system}", "{namespace: kube-system, name: etcd}")));
+        assert_eq!(
+            uid(MANIFEST),
+            uid(&MANIFEST.replace("{name: etcd, namespace: kube-system}", "{namespace: kube-system, name: etcd}"))
+        );
         assert_ne!(uid(MANIFEST), uid(&MANIFEST.replace("i:1", "i:2")));
         assert_ne!(uid(MANIFEST), parse(MANIFEST, "n2").unwrap().uid());
     }

@@ -79,6 +79,9 @@ pub(super) async fn apply(worker: &mut Worker, plan: &Actions, view: &PodView) -
     start_containers(worker, plan, view, &prepared, &sandbox_id, &ips, &config).await
 }
 
+/// How often a container that waits for its back-off is looked at.
+const WAITING: jiff::SignedDuration = jiff::SignedDuration::from_secs(10);
+
 async fn start_containers(
     worker: &mut Worker,
     plan: &Actions,
@@ -110,8 +113,16 @@ async fn start_containers(
             }
             Err(error) => {
                 let message = format!("{}: {}", error.reason, error.message);
-                worker.waiting.insert(container.name.clone(), Waiting { reason: error.reason.to_owned(), message: error.message });
-                failed = Some(message);
+                let waits = matches!(error.reason, "CrashLoopBackOff" | "ImagePullBackOff");
+                worker
+                    .waiting
+                    .insert(container.name.clone(), Waiting { reason: error.reason.to_owned(), message: error.message });
+                // Who waits is no failure: it is looked at again when the wait is over.
+                if waits {
+                    worker.look_again_within(WAITING);
+                } else {
+                    failed = Some(message);
+                }
             }
         }
         if init_failed {
@@ -143,7 +154,8 @@ async fn prepare(worker: &Worker, view: &PodView) -> Result<Prepared, String> {
         worker.event(None, EventType::Warning, "FailedMount", text.clone());
         text
     };
-    let mut sources = Sources { around: agent.surroundings(pod_ips(worker, view)), objects: objects.clone(), ..Sources::default() };
+    let mut sources =
+        Sources { around: agent.surroundings(pod_ips(worker, view)), objects: objects.clone(), ..Sources::default() };
     let keys = payload::tokens(pod);
     if !keys.is_empty() {
         let Some(api) = agent.api() else {
@@ -254,11 +266,7 @@ async fn claims(worker: &Worker) -> Result<Claims, String> {
 // --- the sandbox ---
 
 /// The sandbox to use, its addresses, and its configuration; a new one when the plan says so.
-async fn sandbox(
-    worker: &Worker,
-    plan: &Actions,
-    view: &PodView,
-) -> Result<(String, Vec<String>, v1::PodSandboxConfig), String> {
+async fn sandbox(worker: &Worker, plan: &Actions, view: &PodView) -> Result<(String, Vec<String>, v1::PodSandboxConfig), String> {
     let (agent, pod) = (&worker.agent, &worker.pod);
     let host = tokio::fs::read_to_string(&agent.config.resolv_conf).await.unwrap_or_default();
     let (hostname, _) = hosts::hostname(pod, &agent.config.cluster_domain);
@@ -270,8 +278,6 @@ async fn sandbox(
         log_directory: log_directory.to_string_lossy().into_owned(),
         cgroup_parent: agent.cgroups.parent(pod),
         cpu_quota: agent.config.cpu_quota,
-        seccomp_default: agent.config.seccomp_default,
-        seccomp_root: agent.config.root_dir.join("seccomp").to_string_lossy().into_owned(),
     };
     let config = sandbox::config(pod, &context);
     if !plan.create_sandbox {

@@ -157,6 +157,12 @@ impl Worker {
         start.checked_add(SignedDuration::from_secs(seconds)).ok()
     }
 
+    pub(super) fn look_again_within(&mut self, time: SignedDuration) {
+        if let Ok(at) = Timestamp::now().checked_add(time) {
+            self.next = Some(self.next.map_or(at, |n| n.min(at)));
+        }
+    }
+
     pub(super) fn event(&self, container: Option<&str>, kind: EventType, reason: &str, message: impl Into<String>) {
         self.agent.event(&self.pod, container, kind, reason, message.into());
     }

@@ -25,7 +25,9 @@ pub async fn run(
         let command = exec.command.as_deref().unwrap_or_default().join(" ");
         return match run::run(&action, container, target, runtime, timeout).await {
             Ok(_) => Ok(()),
-            Err(output) => Err(whole(format!("Exec lifecycle hook ([{command}])"), format!("command failed, message: {output:?}"))),
+            Err(output) => {
+                Err(whole(format!("Exec lifecycle hook ([{command}])"), format!("command failed, message: {output:?}")))
+            }
         };
     }
     if let Some(get) = &handler.http_get {

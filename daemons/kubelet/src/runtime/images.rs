@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use api::Kind as _;
 use api::core::{Container, Pod, Secret};
-use api::{Kind as _, Resource as _};
 use base64::Engine;
 use cri::v1;
 use jiff::Timestamp;
@@ -104,7 +104,9 @@ impl Images {
         use client::events::EventType::{Normal, Warning};
         let image = container.image.as_deref().unwrap_or_default();
         if !is_valid(image) {
-            let message = format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format");
+            let message = format!(
+                "Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": invalid reference format"
+            );
             tell(Warning, "InspectFailed", message.clone());
             return Err(ImageError { reason: "InvalidImageName", message });
         }
@@ -122,7 +124,11 @@ impl Images {
                 return Err(ImageError { reason: "ErrImageNeverPull", message });
             }
             (Policy::Never | Policy::IfNotPresent, Some(found)) => {
-                tell(Normal, "Pulled", format!("Container image \"{image}\" already present on machine and can be accessed by the pod"));
+                tell(
+                    Normal,
+                    "Pulled",
+                    format!("Container image \"{image}\" already present on machine and can be accessed by the pod"),
+                );
                 return Ok(as_present(found));
             }
             (Policy::Always, _) | (Policy::IfNotPresent, None) => {}
@@ -271,9 +277,6 @@ fn auth(registry: &str, entry: &Value) -> Option<v1::AuthConfig> {
     })
 }
 
-/// The kind of object that holds credentials.
-pub const SECRET_KIND: &str = Secret::KIND;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,7 +285,11 @@ mod tests {
     #[test]
     fn policies() {
         let of = |image: &str, policy_text: Option<&str>| {
-            policy(&Container { image: Some(image.into()), image_pull_policy: policy_text.map(str::to_owned), ..Container::default() })
+            policy(&Container {
+                image: Some(image.into()),
+                image_pull_policy: policy_text.map(str::to_owned),
+                ..Container::default()
+            })
         };
         for (image, given, want) in [
             ("nginx", None, Policy::Always),
@@ -318,7 +325,8 @@ mod tests {
         let secret = Secret::decode_value(json!({"metadata": {}, "data": {".dockerconfigjson": base64::engine::general_purpose::STANDARD.encode(
             json!({"auths": {"reg.io/team": {"auth": "dTpw"}, "reg.io": {"username": "a", "password": "b"}, "https://index.docker.io/v1/": {"auth": "ZDpk"}}}).to_string())}}))
         .unwrap();
-        let users = |image: &str| credentials(image, std::slice::from_ref(&secret)).into_iter().map(|a| a.username).collect::<Vec<_>>();
+        let users =
+            |image: &str| credentials(image, std::slice::from_ref(&secret)).into_iter().map(|a| a.username).collect::<Vec<_>>();
         assert_eq!(users("reg.io/team/x:1"), ["u", "a"]);
         assert_eq!(users("reg.io/other/x"), ["a"]);
         assert_eq!(users("nginx"), ["d"]);

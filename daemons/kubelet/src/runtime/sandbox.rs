@@ -26,8 +26,6 @@ pub struct SandboxContext {
     pub log_directory: String,
     pub cgroup_parent: String,
     pub cpu_quota: bool,
-    pub seccomp_default: bool,
-    pub seccomp_root: String,
 }
 
 pub fn config(pod: &Pod, context: &SandboxContext) -> v1::PodSandboxConfig {

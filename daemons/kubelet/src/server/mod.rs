@@ -30,7 +30,6 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub(crate) use access::{Access, Authorization};
-pub(crate) use log_format::Stream;
 use route::{Action, Route};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

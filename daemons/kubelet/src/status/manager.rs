@@ -264,7 +264,8 @@ mod tests {
 
     #[test]
     fn what_others_wrote_stays() {
-        let current = json!({"phase": "Running", "qosClass": "Burstable", "conditions": [{"type": "example.com/gate", "status": "True"}]});
+        let current =
+            json!({"phase": "Running", "qosClass": "Burstable", "conditions": [{"type": "example.com/gate", "status": "True"}]});
         assert_eq!(patched(current, json!({"phase": "Running", "qosClass": "BestEffort", "conditions": []})), None);
     }
 

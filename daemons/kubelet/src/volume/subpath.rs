@@ -57,7 +57,13 @@ pub fn open_beneath(root: &Path, sub: &Path) -> io::Result<OwnedFd> {
         at.push(part);
         match openat2(&base, &at, path_only, Mode::empty(), resolve) {
             Err(Errno::NOENT) => match mkdirat(&parent, part.as_os_str(), mode) {
-                Ok(()) | Err(Errno::EXIST) => {}
+                // The umask took bits away: who may write to the volume may write here.
+                Ok(()) => {
+                    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let made = rustix::fs::openat(&parent, part.as_os_str(), flags, Mode::empty())?;
+                    rustix::fs::fchmod(&made, mode)?;
+                }
+                Err(Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             },
             Err(error) => return Err(error.into()),
