@@ -12,6 +12,9 @@ use crate::gotext;
 #[error("{0}")]
 pub struct JsonPathError(String);
 
+/// Values come by reference from the data, or are made by the template.
+type Found<'v> = Cow<'v, Value>;
+
 type Result<T> = std::result::Result<T, JsonPathError>;
 
 fn err<T>(message: impl Into<String>) -> Result<T> {
@@ -89,7 +92,7 @@ impl JsonPath {
         Ok(out)
     }
 
-    fn parts<'v>(&'v self, parts: &'v [Part], at: &Cow<'v, Value>, out: &mut Vec<Vec<Cow<'v, Value>>>) -> Result<()> {
+    fn parts<'v>(&'v self, parts: &'v [Part], at: &Found<'v>, out: &mut Vec<Vec<Found<'v>>>) -> Result<()> {
         for part in parts {
             match part {
                 Part::Text(text) => out.push(vec![Cow::Owned(Value::String(text.clone()))]),
@@ -187,7 +190,7 @@ impl JsonPath {
         }
     }
 
-    fn passes<'v>(&'v self, left: &'v [Step], operator: &str, right: &'v [Step], item: &Cow<'v, Value>) -> Result<bool> {
+    fn passes<'v>(&'v self, left: &'v [Step], operator: &str, right: &'v [Step], item: &Found<'v>) -> Result<bool> {
         let lefts = self.walk(left, vec![item.clone()]);
         if operator == "exists" {
             return Ok(lefts.is_ok_and(|l| !l.is_empty()));
@@ -257,13 +260,7 @@ fn descend<'v>(value: Cow<'v, Value>, out: &mut Vec<Cow<'v, Value>>, depth: usiz
     }
 }
 
-fn slice<'v>(
-    value: &Cow<'v, Value>,
-    from: Option<i64>,
-    to: Bound,
-    step: Option<i64>,
-    out: &mut Vec<Cow<'v, Value>>,
-) -> Result<()> {
+fn slice<'v>(value: &Found<'v>, from: Option<i64>, to: Bound, step: Option<i64>, out: &mut Vec<Cow<'v, Value>>) -> Result<()> {
     if !value.is_array() {
         return err(format!("{} is not array or slice", text(value)));
     }

@@ -114,7 +114,7 @@ impl Emitter {
     fn mapping(&mut self, map: &Map<String, Value>, indent: Option<usize>) {
         let indent = indent.map_or(0, |parent| parent + INDENT);
         let mut entries: Vec<(&String, &Value)> = map.iter().collect();
-        entries.sort_by(|a, b| natural(a.0, b.0));
+        sort_keys(&mut entries);
         for (key, value) in entries {
             self.indent(indent);
             if key.len() <= SIMPLE_KEY_MAX && !key.contains(is_break) {
@@ -195,8 +195,10 @@ impl Emitter {
     fn double_quoted(&mut self, s: &str, indent: usize, breaks: bool) {
         self.indicator("\"");
         let mut after_space = false;
+        // As upstream: in text that begins with a byte order mark everything is escaped.
+        let marked = s.starts_with('\u{feff}');
         for (i, c) in s.char_indices() {
-            if !is_printable(c) || is_break(c) || c == '"' || c == '\\' {
+            if marked || !is_printable(c) || is_break(c) || c == '"' || c == '\\' {
                 self.escape(c);
                 after_space = false;
             } else if c == ' ' {
@@ -358,6 +360,25 @@ fn analyze(s: &str) -> Look {
     look
 }
 
+/// Merge sort by hand: upstream's order of keys is no order at all for some (`0a` < `9` < `010-` < `0a`), and the standard
+/// library may panic at that.
+fn sort_keys<V: Copy>(entries: &mut [(&String, V)]) {
+    if entries.len() < 2 {
+        return;
+    }
+    let (left, right) = entries.split_at_mut(entries.len() / 2);
+    sort_keys(left);
+    sort_keys(right);
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let (mut l, mut r) = (left.iter().peekable(), right.iter().peekable());
+    while let (Some(a), Some(b)) = (l.peek(), r.peek()) {
+        let next = if natural(b.0, a.0) == Ordering::Less { &mut r } else { &mut l };
+        merged.extend(next.next().copied());
+    }
+    merged.extend(l.chain(r).copied());
+    entries.copy_from_slice(&merged);
+}
+
 /// Letters by code, digits by number, letters after everything else: `a2` before `a10`, `_a` before `aa`.
 fn natural(a: &str, b: &str) -> Ordering {
     let (ar, br): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -506,6 +527,18 @@ mod tests {
                 .replace("B: 1\n_x: 1\n", "_x: 1\nB: 1\n")
                 .as_str(),
         );
+    }
+
+    #[test]
+    fn keys_without_an_order_do_not_panic() {
+        let keys = (0..200).map(|i| match i % 4 {
+            0 => format!("{i}"),
+            1 => format!("0{i}a"),
+            2 => format!("0{i}0-"),
+            _ => format!("_{i}"),
+        });
+        let map: Map<String, Value> = keys.map(|k| (k, Value::Null)).collect();
+        assert_eq!(to_string(&Value::Object(map)).lines().count(), 200);
     }
 
     #[test]

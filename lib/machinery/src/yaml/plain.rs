@@ -147,7 +147,7 @@ fn is_timestamp(s: &str) -> bool {
     rest = after;
     let Some(day) = number(&mut rest, 2) else { return false };
     let date = i8::try_from(month).ok().zip(i8::try_from(day).ok());
-    if !date.is_some_and(|(m, d)| jiff::civil::Date::new(year, m, d).is_ok()) {
+    if date.is_none_or(|(m, d)| jiff::civil::Date::new(year, m, d).is_err()) {
         return false;
     }
     if rest.is_empty() {
