@@ -10,6 +10,7 @@ use api::Kind as _;
 use api::certificates::{CertificateSigningRequest, CertificateSigningRequestSpec};
 use api::metav1::ObjectMeta;
 use client::Client;
+use client::kubeconfig::{Kubeconfig, NamedUser, User};
 use daemon::tls::{ServerTls, TlsFiles};
 use jiff::{SignedDuration, Timestamp};
 use pki::{Certificate, Key, Profile, Request, Validity};
@@ -58,16 +59,12 @@ async fn ask_for_client(config: &Config, bootstrap: &Path, kubeconfig: &Path) ->
     let pair = request(&client, CLIENT_SIGNER, &client_profile(&config.node_name)).await?;
     let path = store(&config.cert_dir, "client", &pair)?;
     // The same server and authority as the bootstrap file, with the certificate in place of the token.
-    let text = std::fs::read_to_string(bootstrap).with_context(|| format!("reading {}", bootstrap.display()))?;
-    let mut value: serde_json::Value =
-        serde_yaml::from_str(&text).map_err(|e| anyhow::anyhow!("{e}")).with_context(|| format!("{}", bootstrap.display()))?;
-    let path = path.to_string_lossy().into_owned();
-    value["users"] = serde_json::json!([{
-        "name": "default-auth", "user": {"client-certificate": path, "client-key": path},
-    }]);
-    for context in value["contexts"].as_array_mut().into_iter().flatten() {
-        context["context"]["user"] = "default-auth".into();
-    }
+    let mut made = Kubeconfig::read(bootstrap)?;
+    const USER: &str = "default-auth";
+    let user = User { client_certificate: Some(path.clone()), client_key: Some(path), ..User::default() };
+    made.users = vec![NamedUser { name: USER.to_owned(), user }];
+    made.contexts.iter_mut().for_each(|c| c.context.user = USER.to_owned());
+    let value = serde_json::to_value(&made).context("the kubeconfig can't be written")?;
     pki::write_secret(kubeconfig, machinery::yaml::to_string(&value).as_bytes())?;
     tracing::info!(kubeconfig = %kubeconfig.display(), "the node has a certificate of its own");
     Ok(())
