@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::{
     certificates, cluster_role_aggregation, daemonset, deployment, endpoints, garbage_collector, job, namespace, node_ipam,
-    node_lifecycle, pod_gc, replicaset, root_ca, service_account, taint_eviction,
+    node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset, taint_eviction, ttl_after_finished,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,7 +49,9 @@ controllers! {
     "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
     root_ca::NAME, "root-ca-cert-publisher", root_ca::run;
     service_account::NAME, "serviceaccount", service_account::run;
+    statefulset::NAME, "statefulset", statefulset::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;
+    ttl_after_finished::NAME, "ttl-after-finished", ttl_after_finished::run;
 }
 
 /// Controllers that upstream has and this daemon does not: naming them is no mistake, but nothing runs.

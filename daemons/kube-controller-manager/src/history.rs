@@ -36,6 +36,7 @@ pub(crate) struct Parent<'a> {
     pub(crate) namespace: Option<String>,
     pub(crate) reference: OwnerReference,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: Option<BTreeMap<String, String>>,
     pub(crate) collisions: Option<i32>,
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn decide(parent: &Parent<'_>, template: &PodTemplateSpec, revisions:
                     name: Some(format!("{}-{hash}", parent.name)),
                     namespace: parent.namespace.clone(),
                     labels: Some(labels),
+                    annotations: parent.annotations.clone(),
                     owner_references: Some(vec![parent.reference.clone()]),
                     ..ObjectMeta::default()
                 },
@@ -67,6 +69,19 @@ pub(crate) fn decide(parent: &Parent<'_>, template: &PodTemplateSpec, revisions:
     }
 }
 
+/// Whether two record the same template.
+pub(crate) fn is_same(a: &ControllerRevision, b: &ControllerRevision) -> bool {
+    let data = |r: &ControllerRevision| r.data.as_ref().map(|d| pruned(&d.0));
+    data(a) == data(b)
+}
+
+/// The template that a revision records.
+pub(crate) fn template_of(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
+    let mut template = revision.data.as_ref()?.0.get("spec")?.get("template")?.clone();
+    template.as_object_mut()?.remove("$patch");
+    serde_json::from_value(template).ok()
+}
+
 /// The hash that pods of this revision carry.
 pub(crate) fn hash_of(revision: &ControllerRevision) -> String {
     let label = revision.metadata.labels.as_ref().and_then(|l| l.get(HASH_LABEL)).cloned();
@@ -74,8 +89,8 @@ pub(crate) fn hash_of(revision: &ControllerRevision) -> String {
 }
 
 /// The oldest revisions beyond `limit`, not counting those that are in use.
-pub(crate) fn surplus<'a>(revisions: &'a [ControllerRevision], in_use: &[String], limit: usize) -> Vec<&'a ControllerRevision> {
-    let mut old: Vec<&ControllerRevision> = revisions.iter().filter(|r| !in_use.contains(&hash_of(r))).collect();
+pub(crate) fn surplus<'a>(revisions: &'a [ControllerRevision], in_use: &[&str], limit: usize) -> Vec<&'a ControllerRevision> {
+    let mut old: Vec<&ControllerRevision> = revisions.iter().filter(|r| !in_use.contains(&hash_of(r).as_str())).collect();
     old.sort_by_key(|r| r.revision);
     let count = old.len().saturating_sub(limit);
     old.truncate(count);
@@ -104,7 +119,14 @@ mod tests {
     }
 
     fn parent() -> Parent<'static> {
-        Parent { name: "agent", namespace: None, reference: OwnerReference::default(), labels: BTreeMap::new(), collisions: None }
+        Parent {
+            name: "agent",
+            namespace: None,
+            reference: OwnerReference::default(),
+            labels: BTreeMap::new(),
+            annotations: None,
+            collisions: None,
+        }
     }
 
     fn created(step: Step) -> ControllerRevision {
@@ -123,7 +145,7 @@ mod tests {
         let all = [first, second];
         assert_eq!(decide(&parent(), &template("v2"), &all), Step::Keep(1));
         assert_eq!(decide(&parent(), &template("v1"), &all), Step::Renumber(0, 3));
-        assert_eq!(surplus(&all, &[hash_of(&all[1])], 0), [&all[0]]);
+        assert_eq!(surplus(&all, &[&hash_of(&all[1])], 0), [&all[0]]);
         assert_eq!(surplus(&all, &[], 1), [&all[0]]);
         assert!(surplus(&all, &[], 10).is_empty());
     }

@@ -3,17 +3,17 @@
 mod decide;
 mod placement;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use api::Kind;
-use api::apps::{ControllerRevision, DaemonSet};
+use api::apps::DaemonSet;
 use api::core::{Node, Pod};
 use api::jiff::Timestamp;
 use client::controller::Outcome;
 use client::queue::{Queue, delay_after};
-use client::{Cached, Change, Client, DeleteParams, Informer, ObjectKey};
+use client::{Cached, Change, Client, DeleteParams, ObjectKey};
 use futures::future::join_all;
 use machinery::selector::LabelSelector;
 
@@ -23,8 +23,9 @@ use crate::context::{Context, Events, candidates};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
-use crate::history::{self, Parent, Step};
-use crate::{batch, claims, node, owner, pod, selector};
+use crate::follow::follow_owned;
+use crate::revisions::Revisions;
+use crate::{batch, claims, node, pod, selector};
 
 pub(crate) const NAME: &str = "daemonset-controller";
 const IDENTITY: &str = "daemon-set-controller";
@@ -45,7 +46,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         client: ctx.client(IDENTITY),
         events: ctx.events(IDENTITY, NAME),
         pods: Fence::new(informers.pods.clone()),
-        revisions: Fence::new(informers.controller_revisions.clone()),
+        revisions: Revisions::new(ctx.client(IDENTITY), informers.controller_revisions.clone()),
         written: Fence::new(informers.daemon_sets.clone()),
         failed: Mutex::default(),
         ctx: ctx.clone(),
@@ -61,8 +62,8 @@ fn subscribe(ctx: &Context, queue: &Queue<ObjectKey>) {
     let informers = &ctx.informers;
     let q = queue.clone();
     informers.daemon_sets.subscribe(move |change| q.add(change.object().key()));
-    follow_owned(&informers.pods, &informers.daemon_sets, queue);
-    follow_owned(&informers.controller_revisions, &informers.daemon_sets, queue);
+    follow_owned(&informers.pods, &informers.daemon_sets, queue, selector_of);
+    follow_owned(&informers.controller_revisions, &informers.daemon_sets, queue, selector_of);
     let (q, sets) = (queue.clone(), informers.daemon_sets.clone());
     informers.nodes.subscribe(move |change| {
         if is_relevant(change) {
@@ -78,33 +79,6 @@ fn is_relevant(change: &Change<Node>) -> bool {
     old.labels != new.labels || taints(old) != taints(new)
 }
 
-/// A change of a dependent is a reason to look at its owner, or at all who might adopt it.
-fn follow_owned<D: Kind>(dependents: &Informer<D>, owners: &Informer<DaemonSet>, queue: &Queue<ObjectKey>) {
-    let (queue, owners) = (queue.clone(), owners.clone());
-    dependents.subscribe(move |change| {
-        let enqueue = |dependent: &Cached<D>| {
-            if let Some(owner) = dependent.controller() {
-                if owner.kind == <DaemonSet as api::Resource>::KIND {
-                    queue.add(ObjectKey::new(&dependent.namespace, &owner.name));
-                }
-            } else if !matches!(change, Change::Deleted(_)) {
-                for set in owners.list_namespace(&dependent.namespace) {
-                    let selector = client::informer::logged(&set).and_then(|s| selector_of(&s));
-                    if selector.is_some_and(|s| s.matches(&dependent.labels)) {
-                        queue.add(set.key());
-                    }
-                }
-            }
-        };
-        enqueue(change.object());
-        if let Change::Updated { old, new } = change
-            && old.controller().map(|o| &o.uid) != new.controller().map(|o| &o.uid)
-        {
-            enqueue(old);
-        }
-    });
-}
-
 fn selector_of(set: &DaemonSet) -> Option<LabelSelector> {
     selector::compile(&set.spec.as_ref()?.selector).ok()
 }
@@ -114,7 +88,7 @@ struct Controller {
     client: Client,
     events: Events,
     pods: Fence<Pod>,
-    revisions: Fence<ControllerRevision>,
+    revisions: Revisions,
     written: Fence<DaemonSet>,
     /// By DaemonSet and node: how often a pod failed there, and when it was last replaced.
     failed: Mutex<HashMap<(ObjectKey, String), Failures>>,
@@ -130,7 +104,6 @@ impl Controller {
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.pods.caught_up(&key).await?;
-        self.revisions.caught_up(&key).await?;
         let informers = &self.ctx.informers;
         let Some(cached) = informers.daemon_sets.get_key(&key) else {
             self.written.forget(&key);
@@ -149,9 +122,10 @@ impl Controller {
         if set.metadata.deletion_timestamp.is_some() {
             return Ok(Outcome::Done);
         }
-        let revisions = candidates(&informers.controller_revisions, &key.namespace, set.uid());
-        let revisions = claims::claim_all(&self.client, &set, &selector, revisions, &self.revisions).await?;
-        let hash = self.sync_revision(&key, &set, &revisions).await?;
+        let spec = set.spec.clone().unwrap_or_default();
+        let collisions = set.status.as_ref().and_then(|s| s.collision_count);
+        let history = self.revisions.sync(&key, &set, &selector, &spec.template, collisions).await?;
+        let Some(hash) = history.present else { return self.bump_collisions(&key, set).await };
         let pods = candidates(&informers.pods, &key.namespace, set.uid());
         let pods = claims::claim_all(&self.client, &set, &selector, pods, &self.pods).await?;
         let nodes = informers.nodes.parsed();
@@ -163,61 +137,19 @@ impl Controller {
         let (status, available_at) = decide::status(&observed, now);
         self.write_status(&key, &set, status).await?;
         obeyed?;
-        self.clean_history(&key, &set, &hash, &revisions, &pods).await?;
+        let limit = usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(0);
+        self.revisions.clean(&key, &history.all, &pods, &[&hash], limit).await?;
         let again = [replace_at, available_at].into_iter().flatten().min();
         Ok(again.map_or(Outcome::Done, |at| Outcome::Again(until(at, now))))
     }
 
-    /// Sees to it that the present template has a revision; the hash of it.
-    async fn sync_revision(&self, key: &ObjectKey, set: &DaemonSet, revisions: &[ControllerRevision]) -> Result<String, Error> {
-        let spec = set.spec.clone().unwrap_or_default();
-        let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
-        let parent = Parent {
-            name: set.name(),
-            namespace: set.metadata.namespace.clone(),
-            reference: owner::controller_ref(set),
-            labels,
-            collisions: set.status.as_ref().and_then(|s| s.collision_count),
-        };
-        match history::decide(&parent, &spec.template, revisions) {
-            Step::Keep(i) => Ok(history::hash_of(&revisions[i])),
-            Step::Renumber(i, number) => {
-                let revision = ControllerRevision { revision: number, ..revisions[i].clone() };
-                let written = self.client.update(&revision).await.during(|| format!("renumbering a revision of {key}"))?;
-                self.revisions.wrote(key, &written);
-                Ok(history::hash_of(&written))
-            }
-            Step::Create(mut revision) => {
-                revision.metadata.annotations = set.metadata.annotations.clone();
-                match self.client.create(&*revision).await {
-                    Ok(written) => {
-                        self.revisions.wrote(key, &written);
-                        Ok(history::hash_of(&written))
-                    }
-                    Err(error) if error.is_already_exists() => {
-                        self.name_taken(key, set, &revision).await?;
-                        Err(error).during(|| format!("creating a revision of {key}"))
-                    }
-                    Err(error) => Err(error).during(|| format!("creating a revision of {key}")),
-                }
-            }
-        }
-    }
-
-    /// Another template has the same hash, unless the cache is only behind: the next name will differ.
-    async fn name_taken(&self, key: &ObjectKey, set: &DaemonSet, revision: &ControllerRevision) -> Result<(), Error> {
-        let live = self.client.get::<ControllerRevision>(&key.namespace, revision.name()).await;
-        let live = live.during(|| format!("reading a revision of {key}"))?;
-        if owner::is_controlled_by(&live.metadata, set.uid()) && live.data == revision.data {
-            self.revisions.wrote(key, &live);
-            return Ok(());
-        }
-        let mut after = set.clone();
-        let count = after.status.get_or_insert_default().collision_count.get_or_insert(0);
+    /// Another template has the hash of this one: the next name will differ.
+    async fn bump_collisions(&self, key: &ObjectKey, mut set: DaemonSet) -> Result<Outcome, Error> {
+        let count = set.status.get_or_insert_default().collision_count.get_or_insert(0);
         *count = count.saturating_add(1);
-        let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
+        let written = self.client.update_status(&set).await.during(|| format!("writing the status of {key}"))?;
         self.written.wrote(key, &written);
-        Ok(())
+        Ok(Outcome::Done)
     }
 
     /// Moves failed pods whose back-off is over to those that are deleted. When to look at the others again.
@@ -294,26 +226,6 @@ impl Controller {
         let after = DaemonSet { status: Some(status), ..set.clone() };
         let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
         self.written.wrote(key, &written);
-        Ok(())
-    }
-
-    async fn clean_history(
-        &self,
-        key: &ObjectKey,
-        set: &DaemonSet,
-        hash: &str,
-        revisions: &[ControllerRevision],
-        pods: &[Pod],
-    ) -> Result<(), Error> {
-        let limit = set.spec.as_ref().and_then(|s| s.revision_history_limit).unwrap_or(10);
-        let carried = |p: &Pod| p.metadata.labels.as_ref().and_then(|l: &BTreeMap<_, _>| l.get(history::HASH_LABEL)).cloned();
-        let in_use: Vec<String> = pods.iter().filter_map(carried).chain([hash.to_owned()]).collect();
-        for revision in history::surplus(revisions, &in_use, usize::try_from(limit).unwrap_or(0)) {
-            let params = DeleteParams::uid(revision.uid());
-            let deleted = self.client.delete::<ControllerRevision>(&key.namespace, revision.name(), &params).await;
-            deleted.gone_is_done().during(|| format!("deleting the old revision {}", revision.name()))?;
-            self.revisions.deleted(key, ObjectKey::of(revision), revision.uid());
-        }
         Ok(())
     }
 }

@@ -12,7 +12,7 @@ use api::apps::{Deployment, ReplicaSet};
 use api::core::Pod;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Cached, Change, Client, DeleteParams, ObjectKey};
+use client::{Change, Client, DeleteParams, ObjectKey};
 
 use self::decide::{Observed, Plan, SetWrite, Taken, Verb};
 use crate::clock::until;
@@ -20,6 +20,7 @@ use crate::context::{BY_OWNER, Context, Events, candidates};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
+use crate::follow::follow_owned;
 use crate::{claims, pod};
 
 pub(crate) const NAME: &str = "deployment-controller";
@@ -60,29 +61,7 @@ impl Controller {
         let q = queue.clone();
         informers.deployments.subscribe(move |change| q.add(change.object().key()));
 
-        let (q, deployments) = (queue.clone(), informers.deployments.clone());
-        informers.replica_sets.subscribe(move |change| {
-            let enqueue = |set: &Cached<ReplicaSet>| {
-                if let Some(owner) = set.controller() {
-                    if owner.kind == <Deployment as api::Resource>::KIND {
-                        q.add(ObjectKey::new(&set.namespace, &owner.name));
-                    }
-                } else if !matches!(change, Change::Deleted(_)) {
-                    for candidate in deployments.list_namespace(&set.namespace) {
-                        let selector = client::informer::logged(&candidate).and_then(|d| selector(&d));
-                        if selector.is_some_and(|s| s.matches(&set.labels)) {
-                            q.add(candidate.key());
-                        }
-                    }
-                }
-            };
-            enqueue(change.object());
-            if let Change::Updated { old, new } = change
-                && old.controller().map(|o| &o.uid) != new.controller().map(|o| &o.uid)
-            {
-                enqueue(old);
-            }
-        });
+        follow_owned(&informers.replica_sets, &informers.deployments, queue, selector);
 
         // A Recreate rollout goes on when the last old pod is gone.
         let (q, sets) = (queue.clone(), informers.replica_sets.clone());

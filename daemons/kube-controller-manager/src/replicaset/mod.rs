@@ -11,7 +11,7 @@ use api::apps::ReplicaSet;
 use api::core::Pod;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Cached, Change, Client, DeleteParams, Informer, ObjectKey};
+use client::{Cached, Client, DeleteParams, Informer, ObjectKey};
 use futures::future::join_all;
 
 use self::decide::{Outcome as Manage, Plan};
@@ -21,6 +21,7 @@ use crate::context::{BY_OWNER, Context, Events, candidates};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
+use crate::follow::follow_owned;
 use crate::{batch, claims, owner, pod};
 
 const WORKERS: usize = 5;
@@ -68,30 +69,7 @@ impl<K: ReplicaOwner> Controller<K> {
     fn subscribe(&self, queue: &Queue<ObjectKey>) {
         let q = queue.clone();
         self.owners.subscribe(move |change| q.add(change.object().key()));
-        let (q, owners) = (queue.clone(), self.owners.clone());
-        self.ctx.informers.pods.subscribe(move |change| {
-            let enqueue = |pod: &Cached<Pod>| {
-                if let Some(owner) = pod.controller() {
-                    if owner.kind == K::KIND {
-                        q.add(ObjectKey::new(&pod.namespace, &owner.name));
-                    }
-                } else if !matches!(change, Change::Deleted(_)) {
-                    // An orphan: whoever selects it may adopt it.
-                    for candidate in owners.list_namespace(&pod.namespace) {
-                        let selector = client::informer::logged(&candidate).and_then(|o: K| o.selector());
-                        if selector.is_some_and(|s| s.matches(&pod.labels)) {
-                            q.add(candidate.key());
-                        }
-                    }
-                }
-            };
-            enqueue(change.object());
-            if let Change::Updated { old, new } = change
-                && old.controller().map(|o| &o.uid) != new.controller().map(|o| &o.uid)
-            {
-                enqueue(old);
-            }
-        });
+        follow_owned(&self.ctx.informers.pods, &self.owners, queue, K::selector);
     }
 
     async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {

@@ -106,6 +106,9 @@ impl Transport for Wire {
             let is_read = request.method() == Method::GET;
             let is_event = request.uri().path().contains("/events");
             tokio::time::sleep(wire.dice.milliseconds(3)).await;
+            if !wire.is_alive() {
+                return std::future::pending().await;
+            }
             if wire.dice.one_in(wire.faults.lost_requests) {
                 return Err(unreachable());
             }
