@@ -11,6 +11,7 @@ pub const DAEMONS: &[(&str, Main)] = &[
     ("kube-apiserver", |args| kube_apiserver::main(args)),
     ("kube-controller-manager", |args| kube_controller_manager::main(args)),
     ("kube-scheduler", |args| kube_scheduler::main(args)),
+    ("kubelet", |args| kubelet::main(args)),
     ("kube-proxy", |args| kube_proxy::main(args)),
     ("cluster-dns", |args| cluster_dns::main(args)),
     ("pause", |_| crate::pause::main()),
