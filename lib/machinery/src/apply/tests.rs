@@ -243,7 +243,7 @@ fn refuses() {
         (
             deployment(json!({"replicas": "1"})),
             "failed to create typed patch object (n/d; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or \
-             float), got \"1\"",
+             float), got string",
         ),
     ] {
         let e = apply(None, &config, ty(), &writer("me", T1), false).unwrap_err();

@@ -11,6 +11,7 @@ use schema::{ListKind, Scalar, Shape, TypeRef};
 
 use super::element::Element;
 use super::set::{FieldPath, Set, path_text};
+use crate::gotext;
 
 /// A value does not fit its type; the message begins with the path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -75,7 +76,7 @@ fn item_element(item_type: TypeRef<'_>, kind: ListKind<'_>, item: &Value) -> Res
                 })
                 .collect();
             if fields.is_empty() {
-                let keys: Vec<String> = keys.iter().map(|k| crate::gotext::quote(k)).collect();
+                let keys: Vec<String> = keys.iter().map(|k| gotext::quote(k)).collect();
                 return Err(format!(
                     "associative list with keys has an element that omits all key fields [{}] (and doesn't have default \
                      values for any key fields)",
@@ -138,7 +139,7 @@ fn check(value: &Value, ty: Option<TypeRef<'_>>, path: &mut FieldPath, errors: &
             }
         }
         (Shape::Object(_) | Shape::Map { .. }, other) => {
-            errors.push(wrong(path, format!("expected map, got {other}")));
+            errors.push(wrong(path, format!("expected map, got &{{{}}}", gotext::plain(other))));
         }
         (Shape::List { item, kind }, Value::Array(items)) => {
             let mut seen = Vec::new();
@@ -165,16 +166,22 @@ fn check(value: &Value, ty: Option<TypeRef<'_>>, path: &mut FieldPath, errors: &
                 path.pop();
             }
         }
-        (Shape::List { .. }, other) => errors.push(wrong(path, format!("expected list, got {other}"))),
+        (Shape::List { .. }, other) => errors.push(wrong(path, format!("expected list, got &{{{}}}", gotext::plain(other)))),
         (Shape::Scalar(scalar), value) => {
-            let expected = match scalar {
-                Scalar::Int32 | Scalar::Int64 | Scalar::Float if !value.is_number() => "numeric (int or float)",
-                Scalar::Bool if !value.is_boolean() => "boolean",
-                Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime if !value.is_string() => "string",
-                _ if value.is_object() || value.is_array() => "scalar",
+            let message = match scalar {
+                Scalar::Int32 | Scalar::Int64 | Scalar::Float if !value.is_number() => {
+                    format!("expected numeric (int or float), got {}", gotext::type_name(value))
+                }
+                Scalar::Bool if !value.is_boolean() => format!("expected boolean, got &{{{}}}", gotext::plain(value)),
+                Scalar::String | Scalar::Bytes | Scalar::Time | Scalar::MicroTime if !value.is_string() => {
+                    format!("expected string, got &value.valueUnstructured{{Value:{value}}}")
+                }
+                _ if value.is_object() || value.is_array() => {
+                    format!("expected any scalar, got &{{{}}}", gotext::plain(value))
+                }
                 _ => return,
             };
-            errors.push(wrong(path, format!("expected {expected}, got {value}")));
+            errors.push(wrong(path, message));
         }
     }
 }
@@ -298,24 +305,16 @@ fn compare_at(old: Option<&Value>, new: Option<&Value>, ty: Option<TypeRef<'_>>,
 
 /// Upstream's Go structures hold these even when an object is empty, so nobody ever adds them.
 fn always_present(path: &[Element], ty: Option<TypeRef<'_>>) -> bool {
-    const STRUCTS: [&str; 10] = [
-        "daemonEndpoints",
-        "jobTemplate",
-        "metadata",
-        "nodeInfo",
-        "resources",
-        "spec",
-        "status",
-        "strategy",
-        "template",
-        "updateStrategy",
-    ];
-    let Some(Element::Field(name)) = path.last() else { return path.is_empty() };
-    match ty.map(TypeRef::shape) {
-        Some(Shape::Object(_)) => STRUCTS.contains(&name.as_str()),
-        Some(Shape::List { .. }) => name == "containers",
-        _ => false,
-    }
+    const STRUCTS: [&str; 9] =
+        ["daemonEndpoints", "jobTemplate", "metadata", "nodeInfo", "spec", "status", "strategy", "template", "updateStrategy"];
+    let Some((last, parents)) = path.split_last() else { return true };
+    let is_struct = |e: &Element| matches!(e, Element::Field(name) if STRUCTS.contains(&name.as_str()));
+    parents.iter().all(is_struct)
+        && match ty.map(TypeRef::shape) {
+            Some(Shape::Object(_)) => is_struct(last),
+            Some(Shape::List { .. }) => *last == Element::field("containers"),
+            _ => false,
+        }
 }
 
 fn compare_maps(

@@ -9,6 +9,7 @@ use schema::{Patch, Shape, TypeRef};
 
 use super::PatchError;
 use super::json::kind_of;
+use crate::gotext;
 
 const PATCH: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -53,7 +54,8 @@ fn wrong_kind(expected: &str, actual: &Value) -> PatchError {
 }
 
 fn no_merge_key(item: &Map<String, Value>, key: &str) -> PatchError {
-    bad(format!("map: {} does not contain declared merge key: {key}", Value::Object(item.clone())))
+    let item = gotext::plain(&Value::Object(item.clone()));
+    bad(format!("map: {item} does not contain declared merge key: {key}"))
 }
 
 /// What the schema says of the field `key`.
@@ -204,7 +206,8 @@ impl Merge {
             }
             Some(d) if d == "delete" => return Ok(Map::new()),
             Some(d) => {
-                return Err(bad(format!("unknown patch type: {d} in map: {}", Value::Object(patch.clone()))));
+                let map = gotext::plain(&Value::Object(patch.clone()));
+                return Err(bad(format!("unknown patch type: {} in map: {map}", gotext::plain(d))));
             }
         }
         self.retain_keys(&mut original, &mut patch)?;
@@ -379,7 +382,7 @@ impl Merge {
                 Some(d) if d == "merge" => {
                     return Err(bad("merging lists cannot yet be specified in the patch"));
                 }
-                Some(d) => return Err(bad(format!("unknown patch type: {d} in map: {item}"))),
+                Some(d) => return Err(bad(format!("unknown patch type: {} in map: {}", gotext::plain(d), gotext::plain(&item)))),
             }
         }
         if replace {
@@ -421,8 +424,8 @@ fn check_order(patch: &[Value], order: &[Value], merge_key: &str) -> Result<(), 
         if !wanted.any(|w| identity(w, merge_key) == identity(item, merge_key)) {
             return Err(bad(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-                Value::Array(patch.to_vec()),
-                Value::Array(order.to_vec())
+                gotext::plain(&Value::Array(patch.to_vec())),
+                gotext::plain(&Value::Array(order.to_vec()))
             )));
         }
     }
@@ -701,7 +704,7 @@ mod tests {
     fn refuses() {
         for (patch, want) in [
             (containers(json!([{"image": "x"}])), "does not contain declared merge key: name"),
-            (json!({"metadata": {"$patch": "burn"}}), "unknown patch type: \"burn\""),
+            (json!({"metadata": {"$patch": "burn"}}), "unknown patch type: burn in map: map[$patch:burn]"),
             (json!([]), "invalid JSON document"),
             (
                 json!({"spec": {"containers": [{"name": "b"}, {"name": "a"}],
