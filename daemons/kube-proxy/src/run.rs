@@ -56,7 +56,7 @@ static SERVICES: Gauge = Gauge::new("kubeproxy_services", "Services with rules o
 /// Runs the daemon until it is told to end. The rules stay: connections must survive an update of the proxy.
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     if args.cleanup {
-        for family in Family::ALL {
+        for family in families() {
             Nft.load(&delete_table(family)).await.with_context(|| format!("removing the {family:?} table"))?;
         }
         return Ok(());

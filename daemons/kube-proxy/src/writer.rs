@@ -15,6 +15,8 @@ use crate::ruleset::Ruleset;
 /// A transaction was not taken; none of it was.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
+    #[error("the nft program is not installed (package nftables)")]
+    Missing,
     #[error("starting nft")]
     Start(#[source] std::io::Error),
     #[error("writing to nft")]
@@ -49,7 +51,10 @@ impl PacketFilter for Nft {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(LoadError::Start)?;
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::NotFound => LoadError::Missing,
+                _ => LoadError::Start(error),
+            })?;
         let mut stdin = child.stdin.take().ok_or_else(|| LoadError::Write(std::io::ErrorKind::BrokenPipe.into()))?;
         let talk = async {
             let written = stdin.write_all(transaction.as_bytes()).await;

@@ -381,11 +381,6 @@ impl Writer {
                     }
                 }
             }
-            Outcome::Skip { pod } if pod.wants.deleting => {
-                let message = format!("skip schedule deleting pod: {}", pod.key);
-                self.event(&pod, &pod.wants.scheduler_name, EventType::Warning, "FailedScheduling", message);
-            }
-            Outcome::Skip { .. } => {}
         }
     }
 

@@ -40,10 +40,6 @@ pub enum Outcome {
         nominate: Nominate,
         victims: Vec<Arc<PodInfo>>,
     },
-    /// The pod is on its way out.
-    Skip {
-        pod: Arc<PodInfo>,
-    },
 }
 
 /// What becomes of `status.nominatedNodeName`.
@@ -164,6 +160,11 @@ impl Scheduler {
                 self.put_on(&pod, pod.node.clone(), false);
                 self.wake(&ClusterEvent::PodPlaced(pod), now);
             }
+            // On its way out before it was anywhere.
+            Some(pod) if pod.wants.deleting => {
+                self.queue.remove(key);
+                self.nominated.remove(&pod.uid);
+            }
             Some(pod) => {
                 let Some(profile) = self.profile(&pod.wants.scheduler_name) else { return };
                 let gated = profile.gate(&pod).is_some();
@@ -210,14 +211,8 @@ impl Scheduler {
     pub fn schedule_next(&mut self, now: Moment) -> Option<Outcome> {
         let queued = self.queue.pop()?;
         let pod = queued.pod;
-        let Some(profile) = self.profiles.iter().find(|p| p.name == pod.wants.scheduler_name) else {
-            self.queue.remove(&pod.key);
-            return Some(Outcome::Skip { pod });
-        };
-        if pod.wants.deleting {
-            self.queue.remove(&pod.key);
-            return Some(Outcome::Skip { pod });
-        }
+        // Only pods of known profiles are queued.
+        let profile = self.profiles.iter().find(|p| p.name == pod.wants.scheduler_name)?;
         match place(profile, &pod, &mut self.nodes, &self.world, &self.nominated, &mut self.random) {
             Ok(placement) => {
                 let claims = self.unbound_claims(&pod);
@@ -316,6 +311,13 @@ mod tests {
             Some(Outcome::Failed { message, .. }) => message,
             Some(other) => format!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_deleted_pod_is_not_tried() {
+        let mut s = scheduler([node("a").cpu("2")]);
+        add(&mut s, pod("p").deleting(), NOW);
+        assert_eq!(next(&mut s, NOW), "nothing");
     }
 
     #[test]

@@ -123,6 +123,10 @@ impl PodBuilder {
         push(&mut self.0["spec"]["schedulingGates"], json!({"name": name}));
         self
     }
+    pub fn deleting(mut self) -> Self {
+        self.0["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        self
+    }
     pub fn on(mut self, node: &str) -> Self {
         self.0["spec"]["nodeName"] = node.into();
         self
