@@ -163,11 +163,12 @@ pub fn unfit(object: &str, why: impl Into<String>) -> Status {
 
 fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String], builtin: bool) -> Result<(), String> {
     let problems = strict::check(value, ty);
-    if let Some(fatal) = problems.iter().find(|problem| problem.is_fatal()) {
+    // Custom objects are decoded as they are: that a value is of the wrong type is for their validation to say.
+    if let Some(fatal) = problems.iter().find(|problem| problem.is_fatal() && builtin) {
         return Err(fatal.to_string());
     }
-    let lenient =
-        repeated.iter().map(|path| format!("duplicate field \"{path}\"")).chain(problems.iter().map(ToString::to_string));
+    let unknown = problems.iter().filter(|problem| !problem.is_fatal());
+    let lenient = repeated.iter().map(|path| format!("duplicate field \"{path}\"")).chain(unknown.map(ToString::to_string));
     match cx.options.field_validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => lenient.for_each(|warning| cx.warn(warning)),

@@ -221,6 +221,7 @@ impl Call<'_> {
     async fn delete(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
         let accept = self.accept(true)?;
         let options = body::delete_options(&self.parts.headers, bytes, self.query)?;
+        options.check()?;
         let (namespace, name) = (self.namespace(), self.path.name.as_str());
         let deleted = self.server.registry.delete(&self.cx, self.served, namespace, name, &options).await?;
         let pending = matches!(deleted, crate::registry::delete::Deleted::Pending(_));
@@ -232,6 +233,7 @@ impl Call<'_> {
     async fn delete_collection(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
         let accept = self.accept(false)?;
         let options = body::delete_options(&self.parts.headers, bytes, self.query)?;
+        options.check()?;
         let list = ListOptions::parse(self.query)?;
         let registry = &self.server.registry;
         let (items, revision) = registry.delete_collection(&self.cx, self.served, self.namespace(), &list, &options).await?;

@@ -4,8 +4,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
 
 use ::store::Storage;
 use bytes::Bytes;
@@ -22,7 +24,7 @@ use crate::authz::node::NodeAuthorizer;
 use crate::authz::rbac::Rbac;
 use crate::authz::{Authorizer, Mode};
 use crate::bootstrap;
-use crate::custom::CustomResources;
+use crate::custom::{self, CustomResources};
 use crate::filters::audit::Log;
 use crate::filters::fairness::Fairness;
 use crate::follow;
@@ -183,6 +185,7 @@ impl ApiServer {
             now: config.now,
         });
         follow::start(&server, rbac, node);
+        custom::definitions::start(&server);
         let ready = bootstrap::start(
             &server,
             bootstrap::Facts {
@@ -195,6 +198,7 @@ impl ApiServer {
         server.checks.add("poststarthook/bootstrap", Scope::Ready, move || {
             if *flag.borrow() { Ok(()) } else { Err("under way".to_owned()) }
         });
+        add_store_check(&server);
         let watched = server.shutdown.clone();
         server.checks.add("shutdown", Scope::Ready, move || {
             if watched.is_requested() { Err("process is shutting down".to_owned()) } else { Ok(()) }
@@ -246,6 +250,28 @@ impl ApiServer {
             Box::pin(async move { this.handle_as(user, request).await })
         }))
     }
+}
+
+/// Whether the store answers. It is asked when somebody wants to know, at most every few seconds, and never waited for.
+fn add_store_check(server: &Arc<Server>) {
+    const INTERVAL: Duration = Duration::from_secs(3);
+    const PATIENCE: Duration = Duration::from_secs(2);
+    let healthy = Arc::new(AtomicBool::new(true));
+    let asked: Mutex<Option<Instant>> = Mutex::default();
+    let storage = server.registry.feed.storage().clone();
+    server.checks.add("etcd", Scope::Ready, move || {
+        let mut asked = asked.lock().unwrap_or_else(|e| e.into_inner());
+        let due = asked.is_none_or(|at| at.elapsed() >= INTERVAL);
+        if due && tokio::runtime::Handle::try_current().is_ok() {
+            *asked = Some(Instant::now());
+            let (storage, healthy) = (storage.clone(), healthy.clone());
+            tokio::spawn(async move {
+                let answer = tokio::time::timeout(PATIENCE, storage.current_revision()).await;
+                healthy.store(matches!(answer, Ok(Ok(_))), Ordering::Relaxed);
+            });
+        }
+        if healthy.load(Ordering::Relaxed) { Ok(()) } else { Err("the store does not answer".to_owned()) }
+    });
 }
 
 impl<B> tower::Service<Request<B>> for ApiServer

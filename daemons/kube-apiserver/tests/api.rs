@@ -399,3 +399,53 @@ async fn a_certificate_request_says_who_made_it() {
         assert_eq!(code, 422, "{made}");
     }
 }
+
+#[tokio::test]
+async fn an_applied_object_is_stored_as_a_created_one() {
+    let api = Api::start().await;
+    let deployment = |name: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name}, "spec": {
+            "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"volumes": [], "containers": [{"name": "c", "image": "i", "volumeMounts": [], "env": null}]}}}})
+    };
+    let path = "/apis/apps/v1/namespaces/ns/deployments";
+    let created = api.ok("POST", path, deployment("created")).await;
+    let (code, applied) = api.patch(&format!("{path}/applied?fieldManager=m"), APPLY, deployment("applied")).await;
+    assert_eq!(code, 201, "{applied}");
+    assert_eq!(applied["spec"], created["spec"]);
+    let (code, again) = api.patch(&format!("{path}/applied?fieldManager=m"), APPLY, deployment("applied")).await;
+    assert_eq!((code, &again["metadata"]["resourceVersion"]), (200, &applied["metadata"]["resourceVersion"]), "nothing changed");
+}
+
+#[tokio::test]
+async fn custom_resources_are_served_as_others() {
+    let api = Api::start().await;
+    let definition = json!({"metadata": {"name": "backups.example.com"}, "spec": {"group": "example.com", "scope": "Namespaced",
+        "names": {"plural": "backups", "kind": "Backup", "listKind": "BackupList", "singular": "backup", "shortNames": ["bk"]},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "additionalPrinterColumns": [{"name": "Where", "type": "string", "jsonPath": ".spec.where"}],
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                "spec": {"type": "object", "required": ["where"], "properties": {"where": {"type": "string"}, "n": {"type": "integer", "default": 3}}},
+                "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}]}});
+    api.ok("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
+    let path = "/apis/example.com/v1/namespaces/ns/backups";
+    until(async || api.call("GET", path, Value::Null).await.0 == 200).await;
+    let body = |spec: Value| json!({"apiVersion": "example.com/v1", "kind": "Backup", "metadata": {"name": "b"}, "spec": spec});
+    assert_eq!(api.call("POST", path, body(json!({}))).await.0, 422);
+    assert_eq!(api.call("POST", path, body(json!({"where": 5}))).await.0, 422);
+    let created = api.ok("POST", path, body(json!({"where": "tape", "unknown": 1}))).await;
+    assert_eq!((&created["spec"], &created["metadata"]["generation"]), (&json!({"where": "tape", "n": 3}), &json!(1)));
+    let one = format!("{path}/b");
+    let (_, changed) =
+        api.patch(&format!("{one}/status"), MERGE, json!({"status": {"done": true}, "spec": {"where": "disk"}})).await;
+    assert_eq!((&changed["status"], &changed["spec"]["where"]), (&json!({"done": true}), &json!("tape")));
+    let (code, applied) = api.patch(&format!("{one}?fieldManager=m&force=true"), APPLY, body(json!({"where": "cloud"}))).await;
+    assert_eq!((code, applied["spec"]["where"].as_str()), (200, Some("cloud")), "{applied}");
+    let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
+    let (_, table) = json_of(api.raw(User::server(), "GET", path, &accept, Bytes::new()).await).await;
+    assert_eq!(table["rows"][0]["cells"], json!(["b", "cloud"]));
+    let groups = api.ok("GET", "/apis/example.com/v1", Value::Null).await;
+    assert_eq!(groups["resources"][0]["shortNames"], json!(["bk"]));
+    api.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backups.example.com", Value::Null).await;
+    until(async || api.call("GET", path, Value::Null).await.0 == 404).await;
+}

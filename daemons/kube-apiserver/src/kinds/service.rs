@@ -274,9 +274,10 @@ fn validate_spec(service: &Value, path: &Path, errors: &mut FieldErrors) {
     required_one_of(spec, "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], path, errors);
     one_of(spec, "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"], path, errors);
     one_of(spec, "internalTrafficPolicy", &["Cluster", "Local"], path, errors);
-    one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"], path, errors);
     let external = matches!(kind, "NodePort" | "LoadBalancer") || !items(spec, "/externalIPs").is_empty();
-    if has(spec, "/externalTrafficPolicy") && !external {
+    if external {
+        one_of(spec, "externalTrafficPolicy", &["Cluster", "Local"], path, errors);
+    } else if has(spec, "/externalTrafficPolicy") {
         let detail = "may only be set for externally-accessible services";
         errors.invalid(&path.child("externalTrafficPolicy"), spec["externalTrafficPolicy"].clone(), detail);
     }

@@ -4,6 +4,7 @@ use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
 
+use super::store::EntryExt;
 use super::traits::NameRule;
 use super::update::Changed;
 use super::{Context, Registry, Served, managers, metadata};
@@ -43,8 +44,16 @@ impl Registry {
         loop {
             attempts -= 1;
             match self.try_create(cx, served, namespace, name, changed.clone()).await {
-                Err(status) if status.code() == 409 && generated && attempts > 0 => {}
-                Err(status) if status.code() == 409 && generated => {
+                Err(mut status) if status.code() == 409 && !generated => {
+                    let name = if name.is_empty() { meta::name(object) } else { name };
+                    let there = served.store.get_now(namespace, name).and_then(|entry| entry.value());
+                    if there.is_some_and(|there| meta::deletion_timestamp(&there).is_some()) {
+                        status.message = format!("object is being deleted: {}", status.message);
+                    }
+                    return Err(status);
+                }
+                Err(status) if status.code() == 409 && attempts > 0 => {}
+                Err(status) if status.code() == 409 => {
                     return Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(object), 1));
                 }
                 result => return result,
@@ -69,7 +78,7 @@ impl Registry {
             metadata::set_name(&mut object, name)?;
         }
         metadata::fill(&mut object, self.new_uid(), cx.now, self.random());
-        served.strategy.default(&mut object);
+        served.default(&mut object);
         if manage {
             // Before admission: what plugins add belongs to nobody.
             managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
@@ -77,7 +86,7 @@ impl Registry {
         let given = meta::name(&object).to_owned();
         let mut request = Request::new(cx, served, Operation::Create, "", namespace, &given);
         self.admission.mutate(&mut request, &mut object, None)?;
-        served.strategy.default(&mut object);
+        served.default(&mut object);
         served.strategy.prepare_for_create(&mut object);
         served.strategy.set_creator(&mut object, &cx.user);
         // One at a time where objects share a range of numbers; held until the write is visible to the next.
@@ -85,6 +94,7 @@ impl Registry {
         self.hooks.before_create(self, cx, served, &mut object).await?;
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.strategy.validate_create(&object));
+        errors.extend(served.schema_errors(&object));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }

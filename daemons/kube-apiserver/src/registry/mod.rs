@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use ::store::{Feed, Storage};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use machinery::gvk::{GroupKind, GroupResource};
 use machinery::status::Status;
 use schema::{Resource, TypeRef};
@@ -60,6 +61,22 @@ impl Served {
         match &self.types {
             TypeSource::Builtin => schema::builtin().type_of(&r.group, &r.version, &r.kind),
             TypeSource::Custom(custom) => custom.type_ref(),
+        }
+    }
+
+    /// Fills in what the sender left out.
+    pub fn default(&self, object: &mut Value) {
+        self.strategy.default(object);
+        if let TypeSource::Custom(custom) = &self.types {
+            custom.default(object);
+        }
+    }
+
+    /// What a custom resource's schema refuses; built-in types are checked by their strategy.
+    pub fn schema_errors(&self, object: &Value) -> FieldErrors {
+        match &self.types {
+            TypeSource::Builtin => FieldErrors::new(),
+            TypeSource::Custom(custom) => custom.validate(object),
         }
     }
 

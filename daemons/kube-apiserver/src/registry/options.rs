@@ -272,6 +272,12 @@ impl DeleteOptions {
         Ok(options)
     }
 
+    /// What must hold of the options, whatever the object.
+    pub fn check(&self) -> Result<(), Status> {
+        self.propagation()?;
+        self.is_dry_run().map(|_| ())
+    }
+
     pub fn is_dry_run(&self) -> Result<bool, Status> {
         self.dry_run.iter().flatten().try_fold(false, |any, value| Ok(any | dry_run(value, "DeleteOptions")?))
     }

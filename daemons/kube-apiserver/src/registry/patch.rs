@@ -49,7 +49,12 @@ impl Registry {
             check_applied(served, object)?;
         }
         let change = |old: Option<&Value>| match &patch {
-            Patch::Apply(applied) => applied_to(served, target, old, applied, manager, force, cx.now).map(Changed::Managed),
+            Patch::Apply(applied) => {
+                let mut new = applied_to(served, target, old, applied, manager, force, cx.now)?;
+                // What is stored looks the same, however it came: no empty lists, no nulls.
+                crate::body::settle_patched(cx, served, &mut new)?;
+                Ok(Changed::Managed(new))
+            }
             other => {
                 let old = old.ok_or_else(|| served.not_found(target.name))?;
                 let mut new = patched(served, old, other)?;

@@ -153,7 +153,7 @@ impl Registry {
         if manage && new["metadata"].get("managedFields").is_none() {
             managers::carry_over(&mut new, old);
         }
-        served.strategy.default(&mut new);
+        served.default(&mut new);
         // A binding is the scheduler's decision about the pod, not a claim to its fields.
         if manage && subresource != "binding" {
             // Before admission: what plugins add belongs to nobody.
@@ -161,7 +161,7 @@ impl Registry {
         }
         let mut request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
         self.admission.mutate(&mut request, &mut new, Some(old))?;
-        served.strategy.default(&mut new);
+        served.default(&mut new);
         served.strategy.prepare_for_update(&mut new, old, subresource);
         if subresource == "binding" {
             set_generation(&mut new, old);
@@ -170,6 +170,7 @@ impl Registry {
         let mut errors = metadata::validate(&new, served.resource.namespaced, traits::NameRule::PathSegment);
         errors.extend(metadata::validate_update(&new, old));
         errors.extend(served.strategy.validate_update(&new, old, subresource));
+        errors.extend(served.schema_errors(&new));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), name, errors));
         }

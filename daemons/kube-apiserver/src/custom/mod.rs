@@ -1,18 +1,27 @@
 //! Custom resources: what a CustomResourceDefinition declares, in the form the registry serves.
+//!
+//! **Limit:** versions convert by their `apiVersion` alone (no conversion webhooks); see `validate.rs` for what of a schema is
+//! not enforced.
+
+pub mod definitions;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::RwLock;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use machinery::field::FieldErrors;
 use machinery::meta;
 use schema::TypeRef;
+use schema::structural::Structural;
 use serde_json::{Value, json};
 
 /// One version of a custom resource.
 pub struct CustomType {
     /// The version's entry in the definition.
     version: Value,
+    structural: Option<Structural>,
 }
 
 /// All definitions that are established.
@@ -30,13 +39,31 @@ impl CustomResources {
 }
 
 impl CustomType {
-    pub fn new(version: Value) -> Self {
-        Self { version }
+    pub fn new(version: Value, kind: &str) -> Self {
+        let schema = &version["schema"]["openAPIV3Schema"];
+        let structural = schema.is_object().then(|| Structural::compile(schema, kind));
+        Self { version, structural }
     }
 
-    /// The structural schema as a type; none when the definition has no schema or keeps all unknown fields.
+    /// The structural schema as a type.
     pub fn type_ref(&self) -> Option<TypeRef<'_>> {
-        None
+        self.structural.as_ref().map(Structural::type_ref)
+    }
+
+    fn schema(&self) -> &Value {
+        &self.version["schema"]["openAPIV3Schema"]
+    }
+
+    /// Fills in what the schema has defaults for.
+    pub fn default(&self, object: &mut Value) {
+        if let Some(structural) = &self.structural {
+            structural.default(object);
+        }
+    }
+
+    /// Everything in the object that the schema refuses.
+    pub fn validate(&self, object: &Value) -> FieldErrors {
+        validate::validate(self.schema(), object)
     }
 
     /// The columns of its tables: the declared ones, else the age.
