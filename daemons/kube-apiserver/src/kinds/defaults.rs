@@ -196,7 +196,8 @@ pub(super) fn complete(value: &mut Value, ty: TypeRef<'_>) {
             }
         }
         (Shape::Map { value: inner, .. }, Value::Object(map)) if !is_text(inner) => {
-            map.values_mut().for_each(|value| complete(value, inner));
+            let amounts = matches!(inner.shape(), Shape::Scalar(Scalar::Quantity));
+            map.values_mut().for_each(|value| if amounts { resource_amount(value) } else { complete(value, inner) });
         }
         (Shape::List { item, .. }, Value::Array(items)) if !is_text(item) => {
             items.iter_mut().for_each(|value| complete(value, item));
@@ -221,10 +222,20 @@ fn is_text(ty: TypeRef<'_>) -> bool {
 }
 
 fn canonical_quantity(value: &mut Value) {
+    respell(value, |quantity| quantity);
+}
+
+/// An amount of a resource: not finer than thousandths.
+fn resource_amount(value: &mut Value) {
+    respell(value, Quantity::round_up_to_milli);
+}
+
+/// Spells a quantity as upstream does, which leaves some spellings alone.
+fn respell(value: &mut Value, change: fn(Quantity) -> Quantity) {
     if let Ok(quantity) = Quantity::from_value(value) {
-        let canonical = quantity.canonical();
-        if value.as_str() != Some(&canonical) {
-            *value = Value::String(canonical);
+        let spelled = change(quantity).to_string();
+        if value.as_str() != Some(&spelled) {
+            *value = Value::String(spelled);
         }
     }
 }
