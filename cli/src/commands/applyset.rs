@@ -171,6 +171,6 @@ mod tests {
     #[test]
     fn ids_are_upstreams() {
         let secret = Resource { kind: "Secret".into(), ..Resource::default() };
-        assert_eq!(id("mySet", "test", &secret), "applyset-0eFHV8ySqp7XoShsGvyWFQD3s96yqwHmzc4e0HR1dsY-v1");
+        assert_eq!(id("my-set", "test", &secret), "applyset-0eFHV8ySqp7XoShsGvyWFQD3s96yqwHmzc4e0HR1dsY-v1");
     }
 }

@@ -220,7 +220,10 @@ fn unpack(from: impl Read, name: &str, target: &Path) -> Result<()> {
         };
         let file = if inner.as_os_str().is_empty() { target.to_owned() } else { target.join(&inner) };
         match entry.header().entry_type() {
-            tar::EntryType::Directory => create_directory(target, &inner)?,
+            tar::EntryType::Directory => {
+                std::fs::create_dir_all(target)?;
+                create_directory(target, &inner)?;
+            }
             tar::EntryType::Regular | tar::EntryType::Continuous => {
                 if let Some(parent) = inner.parent() {
                     create_directory(target, parent)?;

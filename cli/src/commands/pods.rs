@@ -55,7 +55,12 @@ pub fn check_container(pod: &Value, name: &str) -> Result<String> {
     if containers(pod).any(|container| container == name) {
         return Ok(name.to_owned());
     }
-    Err(Error::message(format!("container {name} is not valid for pod {}", machinery::meta::name(pod))))
+    let names: Vec<&str> = containers(pod).collect();
+    Err(Error::message(format!(
+        "container {name} is not valid for pod {} out of: {}",
+        machinery::meta::name(pod),
+        names.join(", ")
+    )))
 }
 
 pub async fn matching(session: &Session, namespace: &str, selector: &str) -> Result<Vec<Value>> {

@@ -40,9 +40,11 @@ pub async fn run(args: DescribeArgs, session: &Session) -> Result<()> {
     let query = Query { types_mean_all: true, ..selectors.query(words, files) };
     let (mut infos, mut errors) = query.fetch(session).await?;
     let mut show_events = infos.len() == 1;
+    let mut by_prefix_only = false;
     if infos.is_empty() && errors.len() == 1 && errors[0].is_not_found() {
         infos = by_prefix(session, &query).await?;
         show_events = false;
+        by_prefix_only = true;
         if !infos.is_empty() {
             errors.clear();
         }
@@ -55,10 +57,13 @@ pub async fn run(args: DescribeArgs, session: &Session) -> Result<()> {
         }
     }
     for (at, info) in infos.iter().enumerate() {
-        if at > 0 {
+        if at > 0 && !by_prefix_only {
             print!("\n\n");
         }
         print!("{}", describe(session, info, args.show_events.unwrap_or(show_events)).await?);
+        if by_prefix_only {
+            println!();
+        }
     }
     Error::all(errors)
 }

@@ -184,48 +184,58 @@ pub fn role(out: &mut Writer, object: &Value) {
     out.line(0, "PolicyRule:");
     out.line(1, "Resources\tNon-Resource URLs\tResource Names\tVerbs");
     out.line(1, "---------\t-----------------\t--------------\t-----");
-    for (what, urls, names, verbs) in rules(&object["rules"]) {
-        out.line(1, format!("{what}\t[{urls}]\t[{names}]\t[{}]", verbs.join(" ")));
+    for Rule { group, resource, url, name, verbs } in rules(&object["rules"]) {
+        let (plural, sub) =
+            resource.split_once('/').map_or((resource.as_str(), String::new()), |(plural, sub)| (plural, format!("/{sub}")));
+        let what = if group.is_empty() { format!("{plural}{sub}") } else { format!("{plural}.{group}{sub}") };
+        out.line(1, format!("{what}\t[{url}]\t[{name}]\t[{}]", verbs.join(" ")));
     }
 }
 
-type Rule = (String, String, String, Vec<String>);
+/// What is allowed on one resource, one named object, or one path.
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rule {
+    group: String,
+    resource: String,
+    url: String,
+    name: String,
+    verbs: Vec<String>,
+}
 
-/// One line for each resource: rules taken apart, and joined again where only the verbs differ.
+/// Rules taken apart, and joined again where only the verbs differ.
 fn rules(rules: &Value) -> Vec<Rule> {
+    let texts = |value: &Value| items(value).iter().map(show).collect::<Vec<_>>();
     let mut found: Vec<Rule> = Vec::new();
-    let mut add = |what: String, url: String, name: String, verbs: &Value| {
-        let at = match found.iter().position(|(w, u, n, _)| *w == what && *u == url && *n == name) {
-            Some(at) => at,
-            None => {
-                found.push((what, url, name, Vec::new()));
-                found.len() - 1
-            }
+    let mut add = |rule: Rule, verbs: &Value| {
+        let same = |other: &Rule| {
+            (&other.group, &other.resource, &other.url, &other.name) == (&rule.group, &rule.resource, &rule.url, &rule.name)
         };
-        for verb in items(verbs).iter().map(show) {
-            if !found[at].3.contains(&verb) {
-                found[at].3.push(verb);
+        let at = found.iter().position(same).unwrap_or_else(|| {
+            found.push(rule);
+            found.len() - 1
+        });
+        for verb in texts(verbs) {
+            if !found[at].verbs.contains(&verb) {
+                found[at].verbs.push(verb);
             }
         }
     };
-    let texts = |value: &Value| items(value).iter().map(show).collect::<Vec<_>>();
     for rule in items(rules) {
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
-                let (plural, sub) = resource
-                    .split_once('/')
-                    .map_or((resource.as_str(), String::new()), |(plural, sub)| (plural, format!("/{sub}")));
-                let what = if group.is_empty() { format!("{plural}{sub}") } else { format!("{plural}.{group}{sub}") };
-                let names = texts(&rule["resourceNames"]);
+                let mut names = texts(&rule["resourceNames"]);
                 if names.is_empty() {
-                    add(what.clone(), String::new(), String::new(), &rule["verbs"]);
+                    names.push(String::new());
                 }
-                names.into_iter().for_each(|name| add(what.clone(), String::new(), name, &rule["verbs"]));
+                for name in names {
+                    add(Rule { group: group.clone(), resource: resource.clone(), name, ..Rule::default() }, &rule["verbs"]);
+                }
             }
         }
-        texts(&rule["nonResourceURLs"]).into_iter().for_each(|url| add(String::new(), url, String::new(), &rule["verbs"]));
+        texts(&rule["nonResourceURLs"]).into_iter().for_each(|url| add(Rule { url, ..Rule::default() }, &rule["verbs"]));
     }
-    found.sort_by(|a, b| (&a.0, &a.1, &a.2).cmp(&(&b.0, &b.1, &b.2)));
+    // What is no resource comes last.
+    found.sort_by(|a, b| (a.resource.is_empty(), a).cmp(&(b.resource.is_empty(), b)));
     found
 }
 

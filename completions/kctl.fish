@@ -1,0 +1,1 @@
+complete --keep-order --exclusive --command kctl --arguments "(COMPLETE=fish kctl -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"
