@@ -211,3 +211,22 @@ fn a_server_that_is_away() {
     assert_eq!((String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()), (message.as_str(), Some(1)));
     std::fs::remove_dir_all(&home).unwrap();
 }
+
+#[test]
+fn a_watch_shows_changes_though_columns_are_named_once() {
+    let mut first = table(&["a"], "");
+    first["metadata"]["resourceVersion"] = "7".into();
+    let mut later = table(&["a-with-a-long-name"], "");
+    later["columnDefinitions"] = json!(null);
+    let events =
+        format!("{}\n{}\n", json!({"type": "ADDED", "object": table(&["b"], "")}), json!({"type": "MODIFIED", "object": later}));
+    let path = format!("{PODS}?watch=true&allowWatchBookmarks=true&resourceVersion=7");
+    // When the watch ends it is opened again; that it is not there ends the command.
+    check(
+        "get pods -w",
+        vec![Answer::ok("GET", PODS, first), Answer::once("GET", &path, events)],
+        "NAME   READY   AGE\na      1/1     5m\nb      1/1     5m\na-with-a-long-name   1/1     5m\n",
+        &format!("Error from server (NotFound): no answer to GET {path}\n"),
+        1,
+    );
+}

@@ -13,7 +13,8 @@ use crate::{
     output::{
         Format, OutputFlags, Printer, Table, TableOptions,
         format::{Template, list_of},
-        table, tabs,
+        table::{self, Column},
+        tabs,
     },
 };
 
@@ -390,13 +391,20 @@ fn as_event(args: &GetArgs, kind: &str, object: Value) -> Value {
 
 /// Rows of a watch: one header, and columns that never become narrower.
 struct Rows {
+    columns: Vec<Column>,
     options: TableOptions,
     widths: Vec<usize>,
     events: bool,
 }
 
 impl Rows {
-    fn print(&mut self, table: Table, event: &str) {
+    fn print(&mut self, mut table: Table, event: &str) {
+        // A server names the columns once, in the first table.
+        if table.columns.is_empty() {
+            table.columns.clone_from(&self.columns);
+        } else {
+            self.columns.clone_from(&table.columns);
+        }
         let mut text = table.render(&self.options);
         if self.events && !text.is_empty() {
             let headed = !self.options.no_headers;

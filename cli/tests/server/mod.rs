@@ -18,12 +18,23 @@ pub struct Answer {
     method: &'static str,
     target: String,
     status: u16,
-    body: Value,
+    body: String,
+    /// How often it is given; then it is 404.
+    left: AtomicU32,
 }
 
 impl Answer {
     pub fn new(method: &'static str, target: &str, status: u16, body: Value) -> Self {
-        Self { method, target: target.to_owned(), status, body }
+        Self { method, target: target.to_owned(), status, body: body.to_string(), left: AtomicU32::new(u32::MAX) }
+    }
+
+    /// A text, the first time only.
+    pub fn once(method: &'static str, target: &str, body: String) -> Self {
+        Self { method, target: target.to_owned(), status: 200, body, left: AtomicU32::new(1) }
+    }
+
+    fn take(&self) -> bool {
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
     }
 
     pub fn ok(method: &'static str, target: &str, body: Value) -> Self {
@@ -153,10 +164,9 @@ fn serve(connection: TcpStream, config: Arc<ServerConfig>, answers: &[Answer], r
     let mut body = vec![0; length];
     stream.read_exact(&mut body).unwrap();
     requests.lock().unwrap().push(format!("{method} {target} {}", String::from_utf8_lossy(&body)));
-    let found = answers.iter().find(|answer| answer.method == method && answer.target == target);
+    let found = answers.iter().find(|answer| answer.method == method && answer.target == target && answer.take());
     let missing = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "message": format!("no answer to {method} {target}"), "code": 404});
-    let (status, body) = found.map_or((404, &missing), |answer| (answer.status, &answer.body));
-    let body = body.to_string();
+    let (status, body) = found.map_or_else(|| (404, missing.to_string()), |answer| (answer.status, answer.body.clone()));
     let head = format!(
         "HTTP/1.1 {status} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
