@@ -153,6 +153,18 @@ async fn errors_are_statuses() {
     check("POST", CONFIG_MAPS, config_map("a", json!({"k": big})), 413, "RequestEntityTooLarge").await;
     let (code, _) = api.send("POST", CONFIG_MAPS, "text/plain", config_map("a", json!({}))).await;
     assert_eq!(code, 415);
+    let aliases = (1..30).map(|i| format!("a{i}: &a{i} [*a{p}, *a{p}, *a{p}, *a{p}, *a{p}]\n", p = i - 1)).collect::<String>();
+    for (content_type, body) in [
+        ("application/json", "[".repeat(100_000)),
+        ("application/json", "{\"metadata\":".repeat(5_000)),
+        ("application/yaml", format!("a0: &a0 [x]\n{aliases}")),
+        ("application/yaml", "a: b: c".to_owned()),
+        ("application/vnd.kubernetes.protobuf", "k8s\0\u{1}garbage".to_owned()),
+        ("application/vnd.kubernetes.protobuf", "not protobuf".to_owned()),
+    ] {
+        let (code, status) = json_of(api.raw(User::server(), "POST", CONFIG_MAPS, &[("content-type", content_type)], body).await).await;
+        assert_eq!((code, status["kind"].as_str()), (400, Some("Status")), "{content_type}");
+    }
     assert_eq!(api.ok("GET", CONFIG_MAPS, Value::Null).await["items"], json!([]), "nothing was stored");
 }
 
@@ -448,4 +460,27 @@ async fn custom_resources_are_served_as_others() {
     assert_eq!(groups["resources"][0]["shortNames"], json!(["bk"]));
     api.ok("DELETE", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/backups.example.com", Value::Null).await;
     until(async || api.call("GET", path, Value::Null).await.0 == 404).await;
+}
+
+#[tokio::test]
+async fn whoever_cannot_prove_themselves_gets_in_as_nobody() {
+    let api = Api::with(|config| config.modes = vec![ModeName::Rbac]).await;
+    let call = async |headers: &[(&str, &str)], path: &str| {
+        let mut request = Request::builder().uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(http_body_util::Full::new(Bytes::new())).unwrap();
+        json_of(api.server.handle(request).await).await
+    };
+    assert_eq!(call(&[], "/healthz").await.0, 200);
+    let (code, status) = call(&[], PODS).await;
+    assert_eq!(code, 403);
+    assert!(status["message"].as_str().unwrap().starts_with("pods is forbidden: User \"system:anonymous\" cannot list"), "{status}");
+    for token in ["Bearer nonsense", "Bearer a.b.c", "Bearer abcdef.0123456789abcdef", "Bearer eyJhbGciOiJub25lIn0.e30."] {
+        assert_eq!(call(&[("authorization", token)], PODS).await.0, 401, "{token}");
+    }
+    // Headers that only a trusted proxy may send mean nothing from anybody else.
+    assert_eq!(call(&[("x-remote-user", "admin"), ("x-remote-group", "system:masters")], PODS).await.0, 403);
+    assert_eq!(call(&[("impersonate-user", "admin"), ("impersonate-group", "system:masters")], PODS).await.0, 403);
 }

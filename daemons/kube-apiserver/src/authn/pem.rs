@@ -57,7 +57,7 @@ pub struct SigningKey {
 }
 
 enum Pair {
-    Ec(EcdsaKeyPair),
+    Ec(Box<EcdsaKeyPair>),
     Rsa(Box<RsaKeyPair>),
 }
 
@@ -145,7 +145,7 @@ impl SigningKey {
         match EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &pkcs8, &random) {
             Ok(pair) => {
                 let public = VerifyingKey::from_spki(&ec_spki(pair.public_key().as_ref()))?;
-                Ok(Self { public, pair: Pair::Ec(pair) })
+                Ok(Self { public, pair: Pair::Ec(Box::new(pair)) })
             }
             Err(_) if block.label == "PRIVATE KEY" => rsa(RsaKeyPair::from_pkcs8(&pkcs8).map_err(KeyError::PrivateKey)?),
             Err(rejected) => Err(KeyError::PrivateKey(rejected)),

@@ -8,7 +8,7 @@ use crate::server::Server;
 
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 
-pub async fn ensure(server: &Server) -> Result<(), Status> {
+pub(super) async fn ensure(server: &Server) -> Result<(), Status> {
     for level in [
         level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})),
         level(

@@ -12,7 +12,7 @@ use crate::server::Server;
 
 const PORT: u16 = 443;
 
-pub async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Status> {
+pub(super) async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Status> {
     let Some(range) = facts.services.ranges.first() else { return Ok(()) };
     let labels = json!({"component": "apiserver", "provider": "kubernetes"});
     let target = facts.advertise.map_or(6443, |(_, port)| port);

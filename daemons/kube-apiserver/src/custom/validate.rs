@@ -6,7 +6,7 @@ use machinery::field::{FieldError, FieldErrors, Path};
 use serde_json::Value;
 
 /// Everything in the value that the schema refuses.
-pub fn validate(schema: &Value, value: &Value) -> FieldErrors {
+pub(super) fn validate(schema: &Value, value: &Value) -> FieldErrors {
     let mut errors = FieldErrors::new();
     check(schema, value, &Path::root(), &mut errors);
     errors

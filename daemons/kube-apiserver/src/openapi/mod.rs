@@ -10,17 +10,20 @@ use crate::respond::accept::Wire;
 use crate::respond::{self, Body};
 use crate::server::Server;
 
+/// Without the `@` by which clients ask for it: Go's clients cannot parse that in a Content-Type.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
 /// OpenAPI v2, in JSON or in the protobuf that older clients insist on. Made anew each time: it is asked for rarely, and large.
 pub fn v2(_server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
-    use schema::openapi::{V2_PROTO_MEDIA_TYPE, v2, v2_proto};
+    use schema::openapi::{v2, v2_proto};
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if accept.contains("proto-openapi.spec.v2") {
-        return Ok(respond::response(StatusCode::OK, V2_PROTO_MEDIA_TYPE, respond::full(v2_proto())));
+        return Ok(respond::response(StatusCode::OK, V2_PROTOBUF, respond::full(v2_proto())));
     }
     if accept.is_empty() || accept.contains("json") || accept.contains("*/*") {
         return Ok(respond::response(StatusCode::OK, "application/json", respond::full(v2())));
     }
-    Err(Status::not_acceptable(&["application/json", V2_PROTO_MEDIA_TYPE]))
+    Err(Status::not_acceptable(&["application/json", V2_PROTOBUF]))
 }
 
 /// The index of v3 documents.

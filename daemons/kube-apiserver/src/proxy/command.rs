@@ -98,7 +98,7 @@ fn escape(text: &str) -> String {
 }
 
 fn client_side(connect: Connect) -> OnUpgrade {
-    hyper::upgrade::on(&mut Request::from_parts(connect.parts, ()))
+    hyper::upgrade::on(Request::from_parts(connect.parts, ()))
 }
 
 /// Connects the client with the kubelet as it is, once the kubelet agreed to the upgrade.

@@ -138,7 +138,7 @@ async fn upgraded(access: &KubeletAccess, connect: Connect, backend: Backend, ta
     let mut granted = Response::new(respond::full(""));
     *granted.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *granted.headers_mut() = answer.headers().clone();
-    let client = hyper::upgrade::on(&mut Request::from_parts(connect.parts, ()));
+    let client = hyper::upgrade::on(Request::from_parts(connect.parts, ()));
     let backend = hyper::upgrade::on(&mut answer);
     tokio::spawn(async move {
         let Ok((client, backend)) = tokio::try_join!(client, backend) else { return };

@@ -54,7 +54,7 @@ pub(super) async fn serve(server: &Arc<Server>, connect: Connect) -> Result<Resp
     })?;
     let granted = upgrade::grant_websocket(&connect.parts.headers, protocol)
         .ok_or_else(|| Status::bad_request("the request is not a WebSocket handshake"))?;
-    let upgraded = hyper::upgrade::on(&mut Request::from_parts(connect.parts, ()));
+    let upgraded = hyper::upgrade::on(Request::from_parts(connect.parts, ()));
     tokio::spawn(async move {
         let Ok(client) = upgraded.await else { return };
         let frames = body.into_data_stream().map_err(std::io::Error::other);

@@ -84,8 +84,8 @@ impl Registry {
             managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
         }
         let given = meta::name(&object).to_owned();
-        let mut request = Request::new(cx, served, Operation::Create, "", namespace, &given);
-        self.admission.mutate(&mut request, &mut object, None)?;
+        let request = Request::new(cx, served, Operation::Create, "", namespace, &given);
+        self.admission.mutate(&request, &mut object, None)?;
         served.default(&mut object);
         served.strategy.prepare_for_create(&mut object);
         served.strategy.set_creator(&mut object, &cx.user);

@@ -159,8 +159,8 @@ impl Registry {
             // Before admission: what plugins add belongs to nobody.
             managers::update(served, Some(old), &mut new, &cx.options.field_manager, subresource, cx.now);
         }
-        let mut request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
-        self.admission.mutate(&mut request, &mut new, Some(old))?;
+        let request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
+        self.admission.mutate(&request, &mut new, Some(old))?;
         served.default(&mut new);
         served.strategy.prepare_for_update(&mut new, old, subresource);
         if subresource == "binding" {

@@ -11,7 +11,7 @@ use crate::lookup::Lookup;
 const GROUP: &str = "certificates.k8s.io";
 
 /// Asks for the permission that this change of a CertificateSigningRequest needs; other resources pass.
-pub fn check(call: &Call<'_>, change: &Value) -> Result<(), Status> {
+pub(super) fn check(call: &Call<'_>, change: &Value) -> Result<(), Status> {
     if call.served.resource.group != GROUP || call.served.resource.plural != "certificatesigningrequests" {
         return Ok(());
     }

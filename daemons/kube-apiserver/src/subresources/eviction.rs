@@ -18,7 +18,7 @@ use crate::respond::Body;
 /// How many evictions a budget remembers before its controller has seen them.
 const DISRUPTED_MAX: usize = 2000;
 
-pub async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
+pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let eviction = body::typed(&call.cx, &call.parts.headers, bytes, "policy/v1", "Eviction")?;
     let name = &call.path.name;
     if !meta::name(&eviction).is_empty() && meta::name(&eviction) != name {

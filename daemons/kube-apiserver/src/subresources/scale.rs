@@ -33,7 +33,7 @@ fn paths(served: &Served) -> Paths {
     }
 }
 
-pub async fn handle(call: &Call<'_>, verb: Verb, bytes: &[u8]) -> Result<Response<Body>, Status> {
+pub(super) async fn handle(call: &Call<'_>, verb: Verb, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let served = call.served;
     let registry = &call.server.registry;
     let object = match verb {

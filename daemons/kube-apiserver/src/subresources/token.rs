@@ -20,7 +20,7 @@ const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
-pub async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
+pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let mut request = body::typed(&call.cx, &call.parts.headers, bytes, "authentication.k8s.io/v1", "TokenRequest")?;
     let Some(signer) = &call.server.token_signer else { return Err(Status::no_such_path()) };
     let name = call.path.name.as_str();
