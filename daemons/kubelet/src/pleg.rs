@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::agent::Agent;
-use crate::runtime::client::Listed;
+use crate::runtime::client::{Listed, RuntimeError};
 
 /// How often all is listed: where there are no events, and where they are only checked.
 const RELIST: Duration = Duration::from_secs(1);
@@ -18,11 +18,15 @@ pub type LastList = tokio::sync::watch::Sender<Option<tokio::time::Instant>>;
 
 pub async fn run(agent: Arc<Agent>, last: Arc<LastList>) {
     let mut before: Option<BTreeMap<String, (String, i32)>> = None;
-    let mut events = agent.runtime.events().await.ok();
-    if events.is_some() {
-        tracing::info!("the runtime tells of its events");
-    }
+    let mut supported = true;
+    let mut events = None;
     loop {
+        if supported && events.is_none() {
+            match agent.runtime.events().await {
+                Ok(stream) => events = Some(stream),
+                Err(error) => supported = !error.is_unsupported(),
+            }
+        }
         match agent.runtime.list_all().await {
             Ok(all) => {
                 last.send_replace(Some(tokio::time::Instant::now()));
@@ -47,7 +51,12 @@ pub async fn run(agent: Arc<Agent>, last: Arc<LastList>) {
                         }
                     }
                     // The runtime went away: what happened in between shows in the list.
-                    Ok(None) | Err(_) => events = agent.runtime.events().await.ok(),
+                    Ok(None) => events = None,
+                    Err(status) => {
+                        supported = !RuntimeError::new("get_container_events", &status).is_unsupported();
+                        events = None;
+                        tokio::time::sleep(RELIST).await;
+                    }
                 },
             },
         }

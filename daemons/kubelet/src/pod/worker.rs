@@ -272,7 +272,14 @@ impl Worker {
             runtime_name: &runtime_name,
             ending,
         };
-        let status = pod_status(&seen, &self.agent.host_ips.load(), self.failure.as_ref(), Timestamp::now());
+        let mut status = pod_status(&seen, &self.agent.host_ips.load(), self.failure.as_ref(), Timestamp::now());
+        if self.failure.is_some() && !self.admitted {
+            // The node refused it: there is nothing to be said of its containers.
+            status.container_statuses = None;
+            status.init_container_statuses = None;
+            status.ephemeral_container_statuses = None;
+            status.conditions = None;
+        }
         {
             let mut shown = self.shown.write().unwrap_or_else(|e| e.into_inner());
             shown.status = status.clone();

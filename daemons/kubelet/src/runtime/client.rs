@@ -21,7 +21,7 @@ pub struct RuntimeError {
 }
 
 impl RuntimeError {
-    fn new(call: &'static str, status: &Status) -> Self {
+    pub fn new(call: &'static str, status: &Status) -> Self {
         // As upstream prints what came over gRPC: messages of events and conditions look the same.
         let message = format!("rpc error: code = {:?} desc = {}", status.code(), status.message());
         Self { call, code: status.code(), message }

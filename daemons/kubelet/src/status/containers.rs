@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use api::core::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+    VolumeMountStatus,
 };
 use api::metav1::Time;
 use jiff::Timestamp;
@@ -110,7 +111,23 @@ fn one(seen: &Seen<'_>, role: Role, container: &Container) -> ContainerStatus {
     status.started =
         Some(if plain_init || role == Role::Ephemeral { false } else { running && (seen.started)(container, &newest.id) });
     resources(container, running, &mut status);
+    status.volume_mounts = volume_mounts(container);
     status
+}
+
+/// The mounts in force.
+fn volume_mounts(container: &Container) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = container.volume_mounts.as_deref().filter(|m| !m.is_empty())?;
+    let status = |m: &api::core::VolumeMount| VolumeMountStatus {
+        name: m.name.clone(),
+        mount_path: m.mount_path.clone(),
+        read_only: m.read_only.filter(|r| *r),
+        // What was asked for if possible is told as it came out; this runtime has no recursion.
+        recursive_read_only: (m.read_only == Some(true))
+            .then(|| if m.recursive_read_only.as_deref() == Some("Enabled") { "Enabled" } else { "Disabled" }.to_owned()),
+        ..VolumeMountStatus::default()
+    };
+    Some(mounts.iter().map(status).collect())
 }
 
 /// The resources in force: those that were asked for, as nothing resizes running containers here.
