@@ -377,7 +377,7 @@ enum Start {
 /// Watches until the informer is dropped.
 async fn run(shared: std::sync::Weak<Shared>, client: Client) {
     let mut start = Start::WatchList;
-    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     loop {
         let ended = follow(&shared, &client, &mut start, &mut backoff).await;
         let Some(s) = shared.upgrade() else { return };
