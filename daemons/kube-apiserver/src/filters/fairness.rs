@@ -32,17 +32,22 @@ struct Pool {
 /// A place among the requests under way, given back when dropped.
 pub struct Seat {
     _permit: OwnedSemaphorePermit,
-    user: String,
-    held: Arc<Mutex<HashMap<String, usize>>>,
+    _held: Held,
 }
 
-impl Drop for Seat {
+/// One of a user's places, taken or waited for.
+struct Held {
+    user: String,
+    counts: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
-        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(count) = held.get_mut(&self.user) {
+        let mut counts = self.counts.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(count) = counts.get_mut(&self.user) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.user);
+                counts.remove(&self.user);
             }
         }
     }
@@ -79,25 +84,22 @@ fn is_exempt(user: &User, info: &RequestInfo) -> bool {
 impl Pool {
     async fn seat(&self, user: &str) -> Result<Seat, Status> {
         let full = || Status::too_many_requests("too many requests, please try again later", RETRY_AFTER_SECONDS);
-        {
-            let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
-            let count = held.entry(user.to_owned()).or_insert(0);
-            if *count >= self.per_user {
-                return Err(full());
-            }
-            *count += 1;
+        let held = self.hold(user).ok_or_else(full)?;
+        match tokio::time::timeout(WAIT, self.seats.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(Seat { _permit: permit, _held: held }),
+            _ => Err(full()),
         }
-        let permit = tokio::time::timeout(WAIT, self.seats.clone().acquire_owned()).await;
-        let mut held = self.held.lock().unwrap_or_else(|e| e.into_inner());
-        match permit {
-            Ok(Ok(permit)) => Ok(Seat { _permit: permit, user: user.to_owned(), held: self.held.clone() }),
-            _ => {
-                if let Some(count) = held.get_mut(user) {
-                    *count -= 1;
-                }
-                Err(full())
-            }
+    }
+
+    /// None when the user has all the places one user may have.
+    fn hold(&self, user: &str) -> Option<Held> {
+        let mut counts = self.held.lock().unwrap_or_else(|e| e.into_inner());
+        let count = counts.entry(user.to_owned()).or_insert(0);
+        if *count >= self.per_user {
+            return None;
         }
+        *count += 1;
+        Some(Held { user: user.to_owned(), counts: self.held.clone() })
     }
 }
 

@@ -137,8 +137,10 @@ const FIELDS: &[(&str, &str, &str)] = &[
     ("kube-aggregator.pkg.apis.apiregistration.v1.ServiceReference", "port", "443"),
 ];
 
+type Hook = fn(&mut Value);
+
 /// Types whose defaults depend on their other fields.
-const HOOKS: &[(&str, fn(&mut Value))] = &[
+const HOOKS: &[(&str, Hook)] = &[
     ("api.core.v1.Container", containers::default_pull_policy),
     ("api.core.v1.EphemeralContainer", containers::default_pull_policy),
     ("api.core.v1.LimitRangeItem", default_limits),

@@ -458,7 +458,8 @@ fn field_reference(source: &Value, path: &Path, errors: &mut FieldErrors) {
     required(source, "fieldPath", path, errors);
     let field = text(source, "/fieldPath");
     let subscript = ["metadata.annotations['", "metadata.labels['"].iter().any(|prefix| field.starts_with(prefix));
-    if !field.is_empty() && !FIELDS.contains(&field) && !(subscript && field.ends_with("']")) {
+    let known = FIELDS.contains(&field) || (subscript && field.ends_with("']"));
+    if !field.is_empty() && !known {
         let detail = format!("error converting fieldPath: field label not supported: {field}");
         errors.invalid(&path.child("fieldPath"), field, detail);
     }

@@ -182,7 +182,14 @@ fn deployments() {
         |d| d["spec"]["template"]["metadata"]["labels"] = json!({"a": "c"}),
         &["spec.template.metadata.labels: Invalid value: {\"a\":\"c\"}: `selector` does not match template `labels`"],
     );
-    check_create(deployment(), |d| d["spec"]["selector"] = Value::Null, &["spec.selector: Required value"]);
+    check_create(
+        deployment(),
+        |d| d["spec"]["selector"] = Value::Null,
+        &[
+            "spec.selector: Required value",
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+        ],
+    );
     check_create(
         deployment(),
         |d| d["spec"]["replicas"] = json!(-1),

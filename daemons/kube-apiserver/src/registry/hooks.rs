@@ -54,7 +54,7 @@ impl Hooks {
             // Who asked, and for what, stays.
             meta::as_object_mut(new).insert("spec".to_owned(), old["spec"].clone());
         }
-        if is_service(served) && subresource.is_empty() {
+        if is_service(served) && subresource.is_empty() && new["spec"] != old["spec"] {
             self.services.allocate(&registry.services_in_use().await?, new, Some(old), registry.random())?;
         }
         Ok(())
