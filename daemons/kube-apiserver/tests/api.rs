@@ -162,7 +162,8 @@ async fn errors_are_statuses() {
         ("application/vnd.kubernetes.protobuf", "k8s\0\u{1}garbage".to_owned()),
         ("application/vnd.kubernetes.protobuf", "not protobuf".to_owned()),
     ] {
-        let (code, status) = json_of(api.raw(User::server(), "POST", CONFIG_MAPS, &[("content-type", content_type)], body).await).await;
+        let (code, status) =
+            json_of(api.raw(User::server(), "POST", CONFIG_MAPS, &[("content-type", content_type)], body).await).await;
         assert_eq!((code, status["kind"].as_str()), (400, Some("Status")), "{content_type}");
     }
     assert_eq!(api.ok("GET", CONFIG_MAPS, Value::Null).await["items"], json!([]), "nothing was stored");
@@ -476,7 +477,10 @@ async fn whoever_cannot_prove_themselves_gets_in_as_nobody() {
     assert_eq!(call(&[], "/healthz").await.0, 200);
     let (code, status) = call(&[], PODS).await;
     assert_eq!(code, 403);
-    assert!(status["message"].as_str().unwrap().starts_with("pods is forbidden: User \"system:anonymous\" cannot list"), "{status}");
+    assert!(
+        status["message"].as_str().unwrap().starts_with("pods is forbidden: User \"system:anonymous\" cannot list"),
+        "{status}"
+    );
     for token in ["Bearer nonsense", "Bearer a.b.c", "Bearer abcdef.0123456789abcdef", "Bearer eyJhbGciOiJub25lIn0.e30."] {
         assert_eq!(call(&[("authorization", token)], PODS).await.0, 401, "{token}");
     }
