@@ -331,8 +331,12 @@ async fn follow(args: &GetArgs, session: &Session, query: &Query, targets: &[Tar
     };
     let resource = target.resource();
     let human = printer.format().is_human();
-    let mut shown =
-        Rows { options: options(args, resource, args.show_kind), widths: Vec::new(), events: args.output_watch_events };
+    let mut shown = Rows {
+        columns: Vec::new(),
+        options: options(args, resource, args.show_kind),
+        widths: Vec::new(),
+        events: args.output_watch_events,
+    };
     let label = |object: &Value| format!("{}/{}", resource.label(), machinery::meta::name(object));
 
     let mut request = query.request(target);
