@@ -1,28 +1,6 @@
 //! The configuration file of `kctl init --config`: kind `Cluster`, version `kctl.dev/v1`.
 //!
-//! ```yaml
-//! apiVersion: kctl.dev/v1
-//! kind: Cluster
-//! name: kubernetes
-//! node:
-//!   name: n1                      # the host name
-//!   address: 192.0.2.10           # the address of the default route
-//!   additionalNames: [api.example.org, 203.0.113.7]   # of the API server's certificate
-//! network:
-//!   pods: 10.244.0.0/16
-//!   services: 10.96.0.0/12
-//!   domain: cluster.local
-//! etcdBinary: /usr/bin/etcd
-//! criSocket: unix:///run/containerd/containerd.sock
-//! daemons:
-//!   kube-apiserver:
-//!     arguments: {audit-log-maxage: "7"}
-//!   kubelet:
-//!     arguments: {v: "4"}
-//!     binary: /usr/bin/kubelet    # a program on the host instead of ours
-//! ```
-//!
-//! Every field may be left out. Unknown fields are refused with file, line and field.
+//! `manifests/examples/cluster.yaml` shows every field. Each may be left out; unknown ones are refused with file, line and field.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -187,7 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_the_documentation_shows() {
+    fn the_example_shows_the_defaults() {
+        let example = Cluster::parse("cluster.yaml", include_str!("../../../manifests/examples/cluster.yaml")).unwrap();
+        assert_eq!(example, Cluster::default());
+    }
+
+    #[test]
+    fn reads_names_and_arguments() {
         let cluster = check("node: {name: n1, address: 192.0.2.10}\ndaemons:\n  kubelet:\n    arguments: {v: \"4\"}\n").unwrap();
         assert_eq!(cluster.node.name.as_deref(), Some("n1"));
         assert_eq!(cluster.daemons.kubelet.arguments["v"], "4");

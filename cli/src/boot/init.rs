@@ -89,7 +89,7 @@ fn configuration(args: &InitArgs) -> Result<Cluster> {
     Ok(cluster)
 }
 
-async fn dry_run(steps: &[plan::Step], context: &Context) -> Result<ExitCode> {
+async fn dry_run(steps: &[plan::Step<Context>], context: &Context) -> Result<ExitCode> {
     println!("node {} at {}, image {}", context.node_name, context.node_address, context.image_reference());
     for index in plan::order(steps) {
         let step = &steps[index];
@@ -105,7 +105,7 @@ async fn dry_run(steps: &[plan::Step], context: &Context) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn explain(failure: &Failure<'_>) {
+async fn explain(failure: &Failure<'_, Context>) {
     eprintln!("\nerror: {}: {}", failure.step.name, failure.step.what);
     for cause in failure.error.chain() {
         eprintln!("  {cause}");

@@ -21,7 +21,7 @@ impl Progress {
         Self { begin: Instant::now(), terminal, bars: Mutex::default() }
     }
 
-    pub(crate) fn tell(&self, event: &Event<'_>) {
+    pub(crate) fn tell<C>(&self, event: &Event<'_, C>) {
         match event {
             Event::Started { step, reason } => match &self.terminal {
                 Some(terminal) => {

@@ -16,6 +16,8 @@ use super::cgroup;
 use super::state::remove_tree;
 
 const BOOT_SECONDS_MAX: u64 = 60;
+/// systemd itself gives a unit 90 s.
+const SHUTDOWN_SECONDS_MAX: u64 = 120;
 
 pub(super) struct Node {
     pub(super) lab: String,
@@ -37,6 +39,11 @@ impl Node {
 
     pub(super) fn log_path(&self) -> PathBuf {
         self.directory.join("console.log")
+    }
+
+    /// The `kctl` of the host.
+    pub(super) fn program_path(&self) -> PathBuf {
+        self.directory.join("kctl")
     }
 
     fn supervised(&self) -> bool {
@@ -63,10 +70,14 @@ impl Node {
     /// Starts the supervisor in a mount namespace of its own.
     pub(super) fn start(&self, base: &Path) -> Result<()> {
         fs::write(self.directory.join("base"), base.as_os_str().as_encoded_bytes())?;
+        // A copy: the program may be built anew while the host runs, and a reboot mounts it again.
+        let program = self.program_path();
+        let _ = fs::remove_file(&program);
+        fs::copy(std::env::current_exe()?, &program).context("copying kctl for the host")?;
         let log = fs::File::create(self.log_path())?;
         Command::new("unshare")
             .args(["--mount", "--propagation", "private", "--"])
-            .arg(std::env::current_exe()?)
+            .arg(&program)
             .args(["lab", "--name", &self.lab, "supervise", &self.name])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -127,12 +138,11 @@ impl Node {
 
     pub(super) fn reboot(&self) -> Result<()> {
         let Some(before) = self.leader() else { bail!("{} is not running", self.name) };
-        // SIGRTMIN+5: systemd's "reboot" when it is process 1.
         self.command(&["systemctl", "reboot"])?.status()?;
-        let deadline = Instant::now() + Duration::from_secs(BOOT_SECONDS_MAX);
+        let deadline = Instant::now() + Duration::from_secs(SHUTDOWN_SECONDS_MAX);
         while self.leader().is_none_or(|now| now == before) {
-            if Instant::now() > deadline {
-                bail!("{} did not go down within {BOOT_SECONDS_MAX} s", self.name);
+            if Instant::now() > deadline || !self.supervised() {
+                bail!("{} did not go down and come up within {SHUTDOWN_SECONDS_MAX} s", self.name);
             }
             std::thread::sleep(Duration::from_millis(100));
         }

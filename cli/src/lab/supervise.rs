@@ -82,6 +82,6 @@ fn nspawn(node: &Node, bridge: &str, root: &Path) -> Result<Command> {
         .arg(root)
         .arg(bind("containerd", "/var/lib/containerd"))
         .arg(bind("containers", "/var/lib/containers"))
-        .arg(format!("--bind-ro={}:/usr/local/bin/kctl", std::env::current_exe()?.display()));
+        .arg(format!("--bind-ro={}:/usr/local/bin/kctl", node.program_path().display()));
     Ok(command)
 }

@@ -30,7 +30,7 @@ pub(super) use ready::{node_problem, system_pods};
 
 /// The documented order: etcd, the runtime, the kubelet, static pods, kube-proxy, then objects through the API. What does
 /// not depend on each other runs at the same time.
-pub(super) fn all() -> Vec<Step> {
+pub(super) fn all() -> Vec<Step<Context>> {
     macro_rules! step {
         ($($module:ident)::+, $name:literal, needs: [$($need:literal),*], $component:expr, $what:literal) => {
             Step {

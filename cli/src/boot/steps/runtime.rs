@@ -10,17 +10,20 @@ use super::wait;
 use crate::boot::context::Context;
 use crate::boot::files::File;
 use crate::boot::ledger::Effect;
+use crate::boot::paths::UNITS;
 use crate::boot::plan::Check;
 use crate::boot::runtime::Runtime;
 use crate::boot::template::render;
 
 const CONTAINERD: &str = include_str!("../../../../units/containerd.toml");
 const CRIO: &str = include_str!("../../../../units/crio.conf");
+const SCOPE: &str = include_str!("../../../../units/pod-scope.conf");
 
-fn configuration(context: &Context) -> Result<File> {
-    let (template, path) = match context.runtime {
-        Runtime::Containerd => (CONTAINERD, "/etc/containerd/config.toml"),
-        Runtime::Crio => (CRIO, "/etc/crio/crio.conf.d/90-kctl.conf"),
+/// The runtime's own file, and one for the scopes that it makes for containers.
+fn configuration(context: &Context) -> Result<[File; 2]> {
+    let (template, path, scope) = match context.runtime {
+        Runtime::Containerd => (CONTAINERD, "/etc/containerd/config.toml", "cri-containerd-.scope.d"),
+        Runtime::Crio => (CRIO, "/etc/crio/crio.conf.d/90-kctl.conf", "crio-.scope.d"),
     };
     let plugins = if Path::new("/usr/lib/cni/bridge").exists() { "/usr/lib/cni" } else { "/opt/cni/bin" };
     // Without the capability no process may lower its oom_score_adj, and runc would fail to start any container.
@@ -33,7 +36,7 @@ fn configuration(context: &Context) -> Result<File> {
             ("RESTRICT_OOM_SCORE_ADJ", restricted.to_string()),
         ],
     )?;
-    Ok(File::public(path, text))
+    Ok([File::public(path, text), File::public(Path::new(UNITS).join(scope).join("10-kctl.conf"), SCOPE)])
 }
 
 fn socket_reason(context: &Context) -> Option<String> {
@@ -42,7 +45,7 @@ fn socket_reason(context: &Context) -> Option<String> {
 }
 
 pub(super) async fn check(context: &Context) -> Result<Check> {
-    let mut reasons = context.unit_differences(context.runtime.unit(), &[configuration(context)?]).await?;
+    let mut reasons = context.unit_differences(context.runtime.unit(), &configuration(context)?).await?;
     reasons.extend(socket_reason(context));
     Ok(Check::of(reasons))
 }
@@ -60,6 +63,6 @@ pub(super) async fn apply(context: &Context) -> Result<()> {
     if !Path::new(state).exists() {
         context.note(Effect::Tree { path: state.into() })?;
     }
-    context.run_unit(unit, &[configuration(context)?]).await?;
+    context.run_unit(unit, &configuration(context)?).await?;
     wait::until("starting the runtime", Duration::from_secs(30), async || Ok(socket_reason(context))).await
 }
