@@ -127,12 +127,14 @@ pub struct Args {
     /// What the audit log holds: metadata of changes and reads when not given.
     #[arg(long, value_name = "FILE")]
     pub audit_policy_file: Option<PathBuf>,
-    /// Accepted for compatibility: rotate the file with logrotate.
+    /// Accepted for compatibility: what bounds the log is its size.
     #[arg(long, value_name = "DAYS", hide = true)]
     pub audit_log_maxage: Option<u32>,
-    #[arg(long, value_name = "FILES", hide = true)]
+    /// How many earlier audit logs are kept.
+    #[arg(long, value_name = "FILES")]
     pub audit_log_maxbackup: Option<u32>,
-    #[arg(long, value_name = "MB", hide = true)]
+    /// How large the audit log gets before it is put aside.
+    #[arg(long, value_name = "MEGABYTES")]
     pub audit_log_maxsize: Option<u32>,
 
     /// How many requests that read are served at once.

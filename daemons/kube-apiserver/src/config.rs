@@ -16,6 +16,7 @@ use crate::authn::service_account::ServiceAccountTokens;
 use crate::authn::x509::ClientCa;
 use crate::filters::audit::{Log, Policy};
 use crate::filters::fairness::Fairness;
+use crate::filters::rotating::Rotation;
 use crate::server::{Authentication, Config, KubeletAccess, ModeName};
 use crate::service_ip::ServiceNetwork;
 
@@ -174,7 +175,12 @@ fn audit(args: &Args) -> anyhow::Result<Option<Log>> {
         Some(file) => Policy::from_file(file)?,
         None => Policy::metadata(),
     };
-    Ok(Some(Log::open(path, policy)?))
+    let default = Rotation::default();
+    let rotation = Rotation {
+        bytes_max: args.audit_log_maxsize.map_or(default.bytes_max, |megabytes| u64::from(megabytes.max(1)) << 20),
+        kept_max: args.audit_log_maxbackup.unwrap_or(default.kept_max),
+    };
+    Ok(Some(Log::open(path, policy, rotation)?))
 }
 
 fn authentication_configmap(args: &Args) -> anyhow::Result<Vec<(String, String)>> {

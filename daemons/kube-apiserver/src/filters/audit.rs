@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use machinery::time;
 use serde_json::{Value, json};
 
+use super::rotating::{RotatingFile, Rotation};
 use crate::authn::user::User;
 use crate::authz::Decision;
 use crate::request_info::RequestInfo;
@@ -171,19 +172,13 @@ pub struct Event<'e> {
 }
 
 impl Log {
-    /// `-` is standard output. The file is appended to and readable by its owner only.
-    pub fn open(path: &str, policy: Policy) -> Result<Self, AuditError> {
+    /// `-` is standard output.
+    pub fn open(path: &str, policy: Policy, rotation: Rotation) -> Result<Self, AuditError> {
         let output: Box<dyn Write + Send> = if path == "-" {
             Box::new(std::io::stdout())
         } else {
-            use std::os::unix::fs::OpenOptionsExt;
-            let open = || {
-                if let Some(parent) = Path::new(path).parent() {
-                    std::fs::create_dir_all(parent)?;
-                }
-                std::fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-            };
-            Box::new(open().map_err(|source| AuditError::Open { path: path.to_owned(), source })?)
+            let open = RotatingFile::open(Path::new(path), rotation);
+            Box::new(open.map_err(|source| AuditError::Open { path: path.to_owned(), source })?)
         };
         Ok(Self { policy, output: Mutex::new(output) })
     }

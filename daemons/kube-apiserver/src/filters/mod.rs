@@ -4,3 +4,4 @@ pub mod audit;
 pub mod compress;
 pub mod fairness;
 pub mod impersonation;
+pub mod rotating;
