@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use api::Kind as _;
 use api::core::Pod;
 
 use crate::pod::qos;
@@ -121,13 +120,13 @@ pub fn sysctls(pod: &Pod, allowed: &[String]) -> Result<(), Failure> {
             return reject(format!("forbidden sysctl: \"{name}\" not allowed with host ipc enabled"));
         }
     }
-    let _ = pod.name();
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::Kind as _;
     use serde_json::{Value, json};
     use std::sync::Arc;
 

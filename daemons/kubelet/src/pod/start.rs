@@ -40,7 +40,6 @@ struct Prepared {
     objects: Objects,
     services: Vec<api::core::Service>,
     secrets: Vec<Secret>,
-    hosts: Option<PathBuf>,
 }
 
 pub(super) async fn apply(worker: &mut Worker, plan: &Actions, view: &PodView) -> Result<(), String> {
@@ -62,7 +61,7 @@ pub(super) async fn apply(worker: &mut Worker, plan: &Actions, view: &PodView) -
                 KillReason::StartupProbe => Some(probe::Kind::Startup),
                 KillReason::Other | KillReason::Unknown => None,
             };
-            let grace = spec.as_ref().zip(kind).and_then(|(s, k)| probe::grace_override(&pod, s, k));
+            let grace = spec.as_ref().zip(kind).and_then(|(s, k)| probe::grace_override(s, k));
             kill_container(worker, spec.as_ref(), c, &kill.message, grace).await?;
         }
     }
@@ -182,7 +181,7 @@ async fn prepare(worker: &Worker, view: &PodView) -> Result<Prepared, String> {
     };
     let services = agent.api().map(|api| api.services.parsed()).unwrap_or_default();
     let secrets = pull_secrets(worker, &objects);
-    Ok(Prepared { volumes, objects, services, secrets, hosts: None })
+    Ok(Prepared { volumes, objects, services, secrets })
 }
 
 fn pod_ips(worker: &Worker, view: &PodView) -> Vec<String> {
@@ -438,10 +437,7 @@ async fn create(
     let around = agent.surroundings(ips.to_vec());
     let env = env::environment(pod, container, &prepared.services, &prepared.objects, &around)
         .map_err(|e| config_error(e.to_string()))?;
-    let hosts = match &prepared.hosts {
-        Some(path) => path.clone(),
-        None => write_hosts(worker, ips).map_err(|e| config_error(format!("writing the pod's hosts file: {e}")))?,
-    };
+    let hosts = write_hosts(worker, ips).map_err(|e| config_error(format!("writing the pod's hosts file: {e}")))?;
     let termination_log = termination_log(&agent.config.root_dir, pod, container, restart_count)
         .map_err(|e| config_error(format!("making the file for the termination message: {e}")))?;
     let own = OwnFiles { hosts: Some(hosts), termination_log: Some(termination_log) };

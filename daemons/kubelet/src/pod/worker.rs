@@ -233,7 +233,7 @@ impl Worker {
         for c in view.containers.iter_mut().filter(|c| c.state == State::Exited) {
             let message = match self.messages.remove(&c.id) {
                 Some(known) => known,
-                None => last_words(c, &self.agent.log_dir(&self.pod)),
+                None => last_words(c),
             };
             if !message.is_empty() {
                 c.message.clone_from(&message);
@@ -476,7 +476,7 @@ fn remove_logs(c: &ContainerView) {
 }
 
 /// What a container wrote for its end, or the end of its log when it failed and its policy says so.
-fn last_words(c: &ContainerView, _log_dir: &std::path::Path) -> String {
+fn last_words(c: &ContainerView) -> String {
     use crate::runtime::container::annotation;
     const MAX: usize = 4096;
     const LOG_BYTES: u64 = 2048;

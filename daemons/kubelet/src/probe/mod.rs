@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use api::core::{Container, Pod, Probe};
+use api::core::{Container, Probe};
 use tokio::task::AbortHandle;
 
 use crate::runtime::actions::Probes;
@@ -194,8 +194,7 @@ impl Streak {
 }
 
 /// The grace period of a kill that a probe asked for.
-pub fn grace_override(pod: &Pod, container: &Container, kind: Kind) -> Option<i64> {
-    let _ = pod;
+pub fn grace_override(container: &Container, kind: Kind) -> Option<i64> {
     kind.of(container).and_then(|p| p.termination_grace_period_seconds)
 }
 

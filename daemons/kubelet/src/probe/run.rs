@@ -39,7 +39,7 @@ pub async fn run(action: &Action, container: &Container, target: &Target, runtim
     }
     let look = async {
         if let Some(get) = &action.http {
-            return http(get, container, target, timeout).await;
+            return http(get, container, target).await;
         }
         if let Some(tcp) = &action.tcp {
             return connect(tcp, container, target).await;
@@ -117,8 +117,8 @@ async fn connect(tcp: &TCPSocketAction, container: &Container, target: &Target) 
     dial(&address).await.map(|_| String::new())
 }
 
-/// A GET whose answer's status decides: 200 to 399 is well. Redirects to other hosts are not followed, and none at all here.
-pub async fn http(get: &HTTPGetAction, container: &Container, target: &Target, timeout: Duration) -> Answer {
+/// A GET whose answer's status decides: 200 to 399 is well. Redirects are not followed: a pod could send the kubelet anywhere.
+async fn http(get: &HTTPGetAction, container: &Container, target: &Target) -> Answer {
     let host = host(get.host.as_deref(), target)?;
     let port = port(&get.port, container)?;
     let scheme = get.scheme.as_deref().unwrap_or("HTTP").to_lowercase();
@@ -136,7 +136,6 @@ pub async fn http(get: &HTTPGetAction, container: &Container, target: &Target, t
     } else {
         exchange(stream, &request).await
     };
-    let _ = timeout;
     let (status, body) = answer.map_err(|e| wrong(e.to_string()))?;
     if (200..400).contains(&status) { Ok(body) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
 }
@@ -301,7 +300,7 @@ mod tests {
         });
         let get = HTTPGetAction { port: IntOrString::Int(port.into()), path: Some("/x".into()), ..HTTPGetAction::default() };
         let target = Target { container_id: String::new(), pod_ip: Some("127.0.0.1".parse().unwrap()) };
-        http(&get, &container(), &target, Duration::from_secs(1)).await
+        http(&get, &container(), &target).await
     }
 
     #[tokio::test]

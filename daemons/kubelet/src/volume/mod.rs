@@ -98,15 +98,17 @@ fn set_up_one(root: &Path, pod: &Pod, volume: &Volume, sources: &Sources, claims
         host_path::check(&path, host.type_.as_deref().unwrap_or_default()).map_err(refused)?;
         return Ok(Ready { path, read_only: false });
     }
-    let made = payload::payload(pod, volume, sources).map_err(|source| VolumeError::Payload { volume: name.clone(), source })?;
-    if let Some(files) = made {
-        let (kind, in_memory) = match volume {
-            Volume { config_map: Some(_), .. } => ("configmap", false),
-            Volume { secret: Some(_), .. } => ("secret", true),
-            Volume { downward_api: Some(_), .. } => ("downward-api", true),
-            _ => ("projected", true),
-        };
+    if let Some((kind, in_memory)) = made_of_objects(volume) {
         let path = volume_dir(root, pod.uid(), kind, name);
+        let files = match payload::payload(pod, volume, sources) {
+            Ok(files) => files.unwrap_or_default(),
+            // An object that was deleted leaves the files of a pod that has them as they are.
+            Err(source) if path.join("..data").exists() => {
+                tracing::debug!(volume = name, %source, "the files stay as they are");
+                return Ok(Ready { path, read_only: true });
+            }
+            Err(source) => return Err(VolumeError::Payload { volume: name.clone(), source }),
+        };
         if in_memory {
             memory(&path, None).map_err(io)?
         } else {
@@ -127,6 +129,17 @@ fn set_up_one(root: &Path, pod: &Pod, volume: &Volume, sources: &Sources, claims
         };
     }
     Err(refused("no volume plugin matched: this kind of volume is not supported".to_owned()))
+}
+
+/// The kind of a volume that is made of objects, by the name of its directory, and whether it lies in memory.
+fn made_of_objects(volume: &Volume) -> Option<(&'static str, bool)> {
+    match volume {
+        Volume { config_map: Some(_), .. } => Some(("configmap", false)),
+        Volume { secret: Some(_), .. } => Some(("secret", true)),
+        Volume { downward_api: Some(_), .. } => Some(("downward-api", true)),
+        Volume { projected: Some(_), .. } => Some(("projected", true)),
+        _ => None,
+    }
 }
 
 fn directory(path: &Path) -> io::Result<()> {
