@@ -132,6 +132,16 @@ impl Quantity {
         self.nano % NANO == 0
     }
 
+    /// Rounded up to thousandths, the finest amount a resource may have; spelled as before when nothing is lost.
+    #[must_use]
+    pub fn round_up_to_milli(self) -> Self {
+        const MICRO: i128 = NANO / 1000;
+        if self.nano % MICRO == 0 {
+            return self;
+        }
+        Self { nano: div_away(self.nano, MICRO) * MICRO, format: self.format, text: None }
+    }
+
     pub fn as_f64(&self) -> f64 {
         self.nano as f64 / NANO as f64
     }
@@ -409,6 +419,13 @@ mod tests {
             ("100E", i64::MAX, i64::MAX),
         ] {
             assert_eq!((q(input).value(), q(input).milli_value()), (value, milli), "{input}");
+        }
+    }
+
+    #[test]
+    fn resources_have_thousandths() {
+        for (input, want) in [("0.0005", "1m"), ("1.500", "1.500"), ("1n", "1m"), ("-1n", "-1m"), ("5", "5")] {
+            assert_eq!(q(input).round_up_to_milli().to_string(), want, "{input}");
         }
     }
 

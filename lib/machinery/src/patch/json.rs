@@ -13,7 +13,7 @@ const COPIED_NODES_MAX: usize = 1_000_000;
 pub fn apply(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
     let Some(operations) = patch.as_array() else {
         return Err(PatchError::Malformed(format!(
-            "json: cannot unmarshal {} into Go value of type jsonpatch.Patch",
+            "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
             kind_of(patch)
         )));
     };

@@ -2,6 +2,23 @@
 
 use serde_json::{Map, Value};
 
+use super::PatchError;
+use super::json::kind_of;
+
+/// A merge patch of an API object is itself an object.
+///
+/// # Errors
+/// When it is not.
+pub fn require_object(patch: &Value) -> Result<(), PatchError> {
+    match patch {
+        Value::Object(_) => Ok(()),
+        other => Err(PatchError::Malformed(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            kind_of(other)
+        ))),
+    }
+}
+
 /// Applies a merge patch.
 pub fn apply(object: &mut Value, patch: &Value) {
     let Value::Object(changes) = patch else {

@@ -18,9 +18,11 @@ const DELETE_SCALARS: &str = "$deleteFromPrimitiveList/";
 
 /// Applies a strategic merge patch to an object of a built-in type.
 pub fn apply(original: &Value, patch: &Value, ty: TypeRef<'_>) -> Result<Value, PatchError> {
-    let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
-        return Err(bad("invalid JSON document"));
+    let Value::Object(patch) = patch else {
+        let kind = kind_of(patch);
+        return Err(bad(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")));
     };
+    let original = object(original)?;
     let options = Merge { apply: true };
     Ok(Value::Object(options.map(original.clone(), patch.clone(), Some(ty))?))
 }
@@ -705,7 +707,7 @@ mod tests {
         for (patch, want) in [
             (containers(json!([{"image": "x"}])), "does not contain declared merge key: name"),
             (json!({"metadata": {"$patch": "burn"}}), "unknown patch type: burn in map: map[$patch:burn]"),
-            (json!([]), "invalid JSON document"),
+            (json!([]), "json: cannot unmarshal array into Go value of type map[string]interface {}"),
             (
                 json!({"spec": {"containers": [{"name": "b"}, {"name": "a"}],
                     "$setElementOrder/containers": [{"name": "a"}, {"name": "b"}]}}),
