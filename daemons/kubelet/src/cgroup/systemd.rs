@@ -14,7 +14,6 @@ use crate::pod::qos;
     default_path = "/org/freedesktop/systemd1"
 )]
 trait Manager {
-    #[expect(clippy::type_complexity, reason = "the signature on the bus")]
     fn start_transient_unit(
         &self,
         name: &str,
