@@ -86,7 +86,10 @@ pub fn patched(served: &Served, old: &Value, patch: &Patch) -> Result<Value, Sta
     let mut new = old.clone();
     match patch {
         Patch::Json(operations) => patch::json::apply(&mut new, operations)?,
-        Patch::Merge(body) => patch::merge::apply(&mut new, body),
+        Patch::Merge(body) => {
+            patch::merge::require_object(body)?;
+            patch::merge::apply(&mut new, body);
+        }
         Patch::Strategic(body) => {
             let ty = served.type_ref().ok_or_else(|| Status::unsupported_media_type(&[JSON, MERGE, APPLY]))?;
             new = patch::strategic::apply(&new, body, ty)?;
