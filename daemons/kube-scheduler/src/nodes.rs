@@ -52,6 +52,26 @@ struct LabelIndex {
     values: HashMap<String, Vec<u32>>,
 }
 
+/// The domains of a topology key, numbered, and which one each row is in.
+#[derive(Clone, Debug)]
+pub struct Domains {
+    of_row: Vec<u32>,
+    count: usize,
+}
+
+impl Domains {
+    const NONE: u32 = u32::MAX;
+
+    pub fn of(&self, row: Row) -> Option<usize> {
+        self.of_row.get(row).filter(|d| **d != Self::NONE).map(|d| *d as usize)
+    }
+
+    /// Something for each domain.
+    pub fn each<T: Clone>(&self, value: T) -> Vec<T> {
+        vec![value; self.count]
+    }
+}
+
 /// What of a node changed, in the terms plugins wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeDelta {
@@ -395,6 +415,17 @@ impl NodeTable {
     /// Rows with this label key.
     pub fn rows_with_key(&self, key: &str) -> Bits {
         self.label_index.get(key).map(|index| index.any.clone()).unwrap_or_default()
+    }
+
+    /// The rows by their value of a label key.
+    pub fn domains(&self, key: &str) -> Domains {
+        let mut of_row = vec![Domains::NONE; self.names.len()];
+        let mut count = 0;
+        for rows in self.label_index.get(key).into_iter().flat_map(|index| index.values.values()) {
+            rows.iter().for_each(|row| of_row[*row as usize] = count as u32);
+            count += 1;
+        }
+        Domains { of_row, count }
     }
 
     /// Rows that meet a whole term.

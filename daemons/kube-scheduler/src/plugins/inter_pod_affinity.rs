@@ -1,13 +1,13 @@
 //! InterPodAffinity: near some pods, away from others; and what pods already placed ask of the newcomer.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::affinity::PodTerm;
 use crate::bits::Bits;
 use crate::counts::{NO_LABELS, PodQuery};
 use crate::event::ClusterEvent;
 use crate::framework::{Cure, Cycle, Plugin, SCORE_MAX, Scores, Verdicts};
-use crate::nodes::Row;
+use crate::nodes::{Domains, Row};
 use crate::pod::PodInfo;
 
 #[derive(Debug)]
@@ -22,8 +22,68 @@ impl Default for InterPodAffinity {
     }
 }
 
-/// Sums per (topology key, domain).
-type Domains<'a> = BTreeMap<(&'a str, &'a str), i64>;
+/// Sums over the domains of each topology key that somebody asked about.
+struct Sums<'a> {
+    cycle: &'a Cycle<'a>,
+    keys: Vec<(&'a str, Domains, Vec<i64>)>,
+}
+
+impl<'a> Sums<'a> {
+    fn new(cycle: &'a Cycle<'a>) -> Self {
+        Self { cycle, keys: Vec::new() }
+    }
+
+    /// The sums of a key; few keys are ever in use.
+    fn key(&mut self, key: &'a str) -> usize {
+        if let Some(at) = self.keys.iter().position(|(k, ..)| *k == key) {
+            return at;
+        }
+        let domains = self.cycle.nodes.domains(key);
+        let sums = domains.each(0);
+        self.keys.push((key, domains, sums));
+        self.keys.len() - 1
+    }
+
+    fn add(&mut self, key: &'a str, row: Row, amount: i64) {
+        let at = self.key(key);
+        let (_, domains, sums) = &mut self.keys[at];
+        if let Some(domain) = domains.of(row) {
+            sums[domain] += amount;
+        }
+    }
+
+    /// Adds the pods that match the query, wherever they are.
+    fn add_matching(&mut self, key: &'a str, query: &PodQuery, weight: i64) {
+        let at = self.key(key);
+        let (_, domains, sums) = &mut self.keys[at];
+        for (row, count) in self.cycle.nodes.count(query).iter().enumerate().filter(|(_, count)| **count > 0) {
+            if let Some(domain) = domains.of(row) {
+                sums[domain] += weight * i64::from(*count);
+            }
+        }
+    }
+
+    /// The sum of the row's domain of this key; `None` where it has none.
+    fn at(&self, key: &str, row: Row) -> Option<i64> {
+        let (_, domains, sums) = self.keys.iter().find(|(k, ..)| *k == key)?;
+        Some(sums[domains.of(row)?])
+    }
+
+    /// Over all keys.
+    fn total(&self, row: Row) -> i64 {
+        self.keys.iter().filter_map(|(_, domains, sums)| Some(sums[domains.of(row)?])).sum()
+    }
+
+    fn is_zero(&self) -> bool {
+        self.keys.iter().all(|(.., sums)| sums.iter().all(|s| *s == 0))
+    }
+
+    /// Feasible rows in a domain with a sum, of any key.
+    fn rows(&self, feasible: &Bits) -> Bits {
+        let marked = |row: &Row| self.keys.iter().any(|(_, domains, sums)| domains.of(*row).is_some_and(|d| sums[d] > 0));
+        if self.is_zero() { Bits::default() } else { feasible.iter().filter(marked).collect() }
+    }
+}
 
 impl InterPodAffinity {
     const NAME: &'static str = "InterPodAffinity";
@@ -31,20 +91,6 @@ impl InterPodAffinity {
     fn query<'t>(cycle: &Cycle<'_>, terms: impl IntoIterator<Item = &'t PodTerm>) -> PodQuery {
         PodQuery::of_terms(terms, |selector| cycle.world.namespaces(selector))
     }
-
-    /// Pods matching the query, added up per domain of the key.
-    fn per_domain<'a>(cycle: &'a Cycle<'_>, query: &PodQuery, key: &'a str, weight: i64, into: &mut Domains<'a>) {
-        for (row, count) in cycle.nodes.count(query).iter().enumerate().filter(|(_, count)| **count > 0) {
-            if let Some(domain) = cycle.nodes.labels(row).get(key) {
-                *into.entry((key, domain)).or_default() += weight * i64::from(*count);
-            }
-        }
-    }
-}
-
-fn in_domain(cycle: &Cycle<'_>, domains: &Domains<'_>, row: Row, key: &str) -> i64 {
-    let domain = cycle.nodes.labels(row).get(key);
-    domain.and_then(|d| domains.get(&(key, d.as_str()))).copied().unwrap_or(0)
 }
 
 impl Plugin for InterPodAffinity {
@@ -56,60 +102,44 @@ impl Plugin for InterPodAffinity {
         if let Some(affinity) = &cycle.pod.wants.affinity {
             if !affinity.required.is_empty() {
                 let query = Self::query(cycle, &affinity.required);
-                let mut near = Domains::new();
-                affinity.required.iter().for_each(|t| Self::per_domain(cycle, &query, &t.topology_key, 1, &mut near));
+                let mut near = Sums::new(cycle);
+                let keys: BTreeSet<&str> = affinity.required.iter().map(|t| t.topology_key.as_str()).collect();
+                keys.iter().for_each(|key| near.add_matching(key, &query, 1));
                 // The first pod of a group that wants to be together has nobody to join but itself.
-                let first = near.is_empty() && query.matches(cycle.pod);
-                let keep: Bits = verdicts
-                    .feasible()
-                    .iter()
-                    .filter(|row| {
-                        affinity.required.iter().all(|t| {
-                            cycle.nodes.labels(*row).contains_key(&t.topology_key)
-                                && (first || in_domain(cycle, &near, *row, &t.topology_key) > 0)
-                        })
-                    })
-                    .collect();
+                let first = near.is_zero() && query.matches(cycle.pod);
+                let joins = |row: Row| keys.iter().all(|key| near.at(key, row).is_some_and(|pods| first || pods > 0));
+                let keep: Bits = verdicts.feasible().iter().filter(|row| joins(*row)).collect();
                 verdicts.keep_only(&keep, self.name(), Cure::None, "node(s) didn't match pod affinity rules");
             }
+            let mut far = Sums::new(cycle);
             for term in &affinity.required_anti {
-                let mut far = Domains::new();
-                Self::per_domain(cycle, &Self::query(cycle, [term]), &term.topology_key, 1, &mut far);
-                let rejected: Bits =
-                    verdicts.feasible().iter().filter(|row| in_domain(cycle, &far, *row, &term.topology_key) > 0).collect();
-                verdicts.reject_all(&rejected, self.name(), Cure::Preemption, "node(s) didn't match pod anti-affinity rules");
+                far.add_matching(&term.topology_key, &Self::query(cycle, [term]), 1);
             }
+            let rejected = far.rows(verdicts.feasible());
+            verdicts.reject_all(&rejected, self.name(), Cure::Preemption, "node(s) didn't match pod anti-affinity rules");
         }
 
         let namespace_labels = cycle.namespace_labels();
-        let mut forbidden: BTreeMap<(&str, &str), ()> = BTreeMap::new();
+        let mut forbidden = Sums::new(cycle);
         for (row, placed) in cycle.nodes.affine_pods() {
             for term in placed.wants.affinity.iter().flat_map(|a| &a.required_anti) {
-                if let Some(domain) = cycle.nodes.labels(row).get(&term.topology_key)
-                    && term.matches(cycle.pod, namespace_labels)
-                {
-                    forbidden.insert((&term.topology_key, domain), ());
+                if term.matches(cycle.pod, namespace_labels) {
+                    forbidden.add(&term.topology_key, row, 1);
                 }
             }
         }
-        for (key, domain) in forbidden.keys() {
-            let rejected = cycle.nodes.select(&BTreeMap::from([((*key).to_owned(), (*domain).to_owned())]));
-            verdicts.reject_all(
-                &rejected,
-                self.name(),
-                Cure::Preemption,
-                "node(s) didn't satisfy existing pods anti-affinity rules",
-            );
-        }
+        let rejected = forbidden.rows(verdicts.feasible());
+        let reason = "node(s) didn't satisfy existing pods anti-affinity rules";
+        verdicts.reject_all(&rejected, self.name(), Cure::Preemption, reason);
     }
 
     fn score(&self, cycle: &Cycle<'_>, feasible: &[Row]) -> Option<Scores> {
-        let mut domains = Domains::new();
+        let mut sums = Sums::new(cycle);
         if let Some(affinity) = &cycle.pod.wants.affinity {
             let terms = affinity.preferred.iter().map(|(w, t)| (i64::from(*w), t));
             let anti = affinity.preferred_anti.iter().map(|(w, t)| (-i64::from(*w), t));
             for (weight, term) in terms.chain(anti) {
-                Self::per_domain(cycle, &Self::query(cycle, [term]), &term.topology_key, weight, &mut domains);
+                sums.add_matching(&term.topology_key, &Self::query(cycle, [term]), weight);
             }
         }
         let namespace_labels = cycle.namespace_labels();
@@ -119,25 +149,21 @@ impl Plugin for InterPodAffinity {
             let near = affinity.preferred.iter().map(|(w, t)| (i64::from(*w), t));
             let far = affinity.preferred_anti.iter().map(|(w, t)| (-i64::from(*w), t));
             for (weight, term) in hard.chain(near).chain(far) {
-                if let Some(domain) = cycle.nodes.labels(row).get(&term.topology_key)
-                    && term.matches(cycle.pod, namespace_labels)
-                {
-                    *domains.entry((&term.topology_key, domain)).or_default() += weight;
+                if term.matches(cycle.pod, namespace_labels) {
+                    sums.add(&term.topology_key, row, weight);
                 }
             }
         }
-        if domains.is_empty() {
+        if sums.is_zero() {
             return None;
         }
-        let keys: std::collections::BTreeSet<&str> = domains.keys().map(|(key, _)| *key).collect();
-        let sums: Vec<i64> =
-            feasible.iter().map(|row| keys.iter().map(|key| in_domain(cycle, &domains, *row, key)).sum()).collect();
-        let (least, most) = (sums.iter().min().copied().unwrap_or(0), sums.iter().max().copied().unwrap_or(0));
+        let totals: Vec<i64> = feasible.iter().map(|row| sums.total(*row)).collect();
+        let (least, most) = (totals.iter().min().copied().unwrap_or(0), totals.iter().max().copied().unwrap_or(0));
         let normal = |sum: &i64| match most - least {
             0 => 0,
             range => (SCORE_MAX as f64 * ((sum - least) as f64 / range as f64)) as i64,
         };
-        Some(sums.iter().map(normal).collect())
+        Some(totals.iter().map(normal).collect())
     }
 
     fn wakes(&self, event: &ClusterEvent, pod: &PodInfo) -> bool {

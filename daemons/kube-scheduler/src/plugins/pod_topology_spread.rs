@@ -1,6 +1,5 @@
 //! PodTopologySpread: pods of a workload over the domains of a topology key.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use machinery::selector::LabelSelector;
@@ -80,28 +79,25 @@ impl Plugin for PodTopologySpread {
             let mut counted = counted_rows(cycle, constraint);
             counted.intersect(&keyed);
             let counts = matching(cycle, constraint);
-            let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
+            let domains = cycle.nodes.domains(key);
+            let mut sums: Vec<Option<i64>> = domains.each(None);
             for row in counted.iter() {
-                *domains.entry(&cycle.nodes.labels(row)[key]).or_default() += at(&counts, row);
+                if let Some(domain) = domains.of(row) {
+                    *sums[domain].get_or_insert(0) += at(&counts, row);
+                }
             }
-            let least = match domains.values().min() {
-                _ if (domains.len() as i64) < constraint.min_domains => 0,
+            let known = sums.iter().flatten().count() as i64;
+            let least = match sums.iter().flatten().min() {
+                _ if known < constraint.min_domains => 0,
                 Some(least) => *least,
                 None => i64::from(i32::MAX),
             };
             let itself = i64::from(constraint.counts(&cycle.pod.wants.labels));
-            let full: BTreeSet<&str> =
-                domains.iter().filter(|(_, count)| **count + itself - least > constraint.max_skew).map(|(d, _)| *d).collect();
             // Domains without a counted node hold nothing.
-            let empty_is_full = itself - least > constraint.max_skew;
-            let rejected: Bits = verdicts
-                .feasible()
-                .iter()
-                .filter(|row| {
-                    let domain = cycle.nodes.labels(*row)[key].as_str();
-                    full.contains(domain) || (empty_is_full && !domains.contains_key(domain))
-                })
-                .collect();
+            let full = |count: Option<i64>| count.unwrap_or(0) + itself - least > constraint.max_skew;
+            let full: Vec<bool> = sums.iter().map(|sum| full(*sum)).collect();
+            let rejected: Bits =
+                verdicts.feasible().iter().filter(|row| domains.of(*row).is_some_and(|domain| full[domain])).collect();
             verdicts.reject_all(&rejected, self.name(), Cure::Preemption, "node(s) didn't match pod topology spread constraints");
         }
     }
@@ -137,31 +133,39 @@ impl Plugin for PodTopologySpread {
             let cost = |count: i64, weight: f64| count as f64 * weight + (constraint.max_skew - 1) as f64;
             if key == HOSTNAME {
                 let weight = weight(candidates);
+                let named = cycle.nodes.rows_with_key(key);
                 for (sum, row) in sums.iter_mut().zip(feasible).filter(|(_, row)| scored(row)) {
-                    if cycle.nodes.labels(*row).contains_key(key) {
+                    if named.contains(*row) {
                         *sum += cost(at(&counts, *row), weight);
                     }
                 }
                 continue;
             }
-            let mut domains: BTreeMap<&str, i64> = BTreeMap::new();
-            let domain = |row: Row| cycle.nodes.labels(row).get(key).map_or("", String::as_str);
-            feasible.iter().filter(|r| scored(r)).for_each(|row| {
-                domains.entry(domain(*row)).or_insert(0);
-            });
-            let weight = weight(domains.len());
-            if domains.len() > 1 || !domains.contains_key("") {
-                let mut counted = counted_rows(cycle, constraint);
-                counted.intersect(&keyed);
-                for row in counted.iter() {
-                    if let Some(count) = domains.get_mut(domain(row)) {
-                        *count += at(&counts, row);
-                    }
+            // Only domains that a candidate is in matter; nodes without the key are together in one more.
+            let domains = cycle.nodes.domains(key);
+            let mut pods: Vec<Option<i64>> = domains.each(None);
+            let mut without_key = 0;
+            for row in feasible.iter().filter(|r| scored(r)) {
+                match domains.of(*row) {
+                    Some(domain) => pods[domain] = Some(0),
+                    None => without_key = 1,
+                }
+            }
+            let candidates = pods.iter().flatten().count();
+            if candidates == 0 {
+                continue;
+            }
+            let weight = weight(candidates + without_key);
+            let mut counted = counted_rows(cycle, constraint);
+            counted.intersect(&keyed);
+            for row in counted.iter() {
+                if let Some(count) = domains.of(row).and_then(|domain| pods[domain].as_mut()) {
+                    *count += at(&counts, row);
                 }
             }
             for (sum, row) in sums.iter_mut().zip(feasible).filter(|(_, row)| scored(row)) {
-                if let Some(value) = cycle.nodes.labels(*row).get(key) {
-                    *sum += cost(domains[value.as_str()], weight);
+                if let Some(count) = domains.of(*row).and_then(|domain| pods[domain]) {
+                    *sum += cost(count, weight);
                 }
             }
         }
