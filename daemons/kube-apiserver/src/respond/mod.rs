@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod frames;
+mod protobuf_list;
 pub mod table;
 
 use std::convert::Infallible;
@@ -157,6 +158,14 @@ pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Times
         let size = list.iter().map(Bytes::len).sum();
         return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(list)), size);
     }
+    if accept.view == View::Object
+        && accept.wire == Wire::Protobuf
+        && served.is_storage_version()
+        && let Some(bytes) = protobuf_of_page(served, &page)
+    {
+        let size = bytes.len();
+        return at_hand(response(StatusCode::OK, accept.wire.content_type(), full(bytes)), size);
+    }
     let objects = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
     let answer = match accept.view {
         View::Object => {
@@ -170,6 +179,19 @@ pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Times
         View::Table => table::table(served, objects.collect(), metadata, Include::parse(query), now, true),
     };
     value(StatusCode::OK, accept.wire, &answer)
+}
+
+/// None when the kind has no protobuf form.
+fn protobuf_of_page(served: &Served, page: &Page) -> Option<Bytes> {
+    let objects: Vec<Bytes> = page.entries.iter().map(protobuf).collect();
+    let head = protobuf_list::Head {
+        api_version: &served.api_version(),
+        kind: &served.resource.list_kind,
+        resource_version: &page.revision.to_string(),
+        continue_token: &page.continue_token,
+        remaining: page.remaining.filter(|remaining| *remaining > 0).map(|remaining| remaining as u64),
+    };
+    protobuf_list::encode(&head, &objects)
 }
 
 fn list_metadata(page: &Page) -> Value {
