@@ -101,7 +101,7 @@ impl Informers {
     }
 }
 
-fn by_owner(meta: &Meta, _: &[u8]) -> Vec<String> {
+pub(crate) fn by_owner(meta: &Meta, _: &[u8]) -> Vec<String> {
     meta.controller().map(|o| o.uid.clone()).into_iter().collect()
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::{
-    certificates, cluster_role_aggregation, daemonset, deployment, endpoints, garbage_collector, job, namespace, node_ipam,
-    node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset, taint_eviction, ttl_after_finished,
+    certificates, cluster_role_aggregation, cronjob, daemonset, deployment, endpoints, garbage_collector, job, namespace,
+    node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset, taint_eviction, ttl_after_finished,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -35,6 +35,7 @@ controllers! {
     certificates::clean::NAME, "csrcleaner", certificates::clean::run;
     certificates::sign::NAME, "csrsigning", certificates::sign::run;
     cluster_role_aggregation::NAME, "clusterrole-aggregation", cluster_role_aggregation::run;
+    cronjob::NAME, "cronjob", cronjob::run;
     daemonset::NAME, "daemonset", daemonset::run;
     deployment::NAME, "deployment", deployment::run;
     endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;

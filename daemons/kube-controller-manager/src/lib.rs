@@ -11,6 +11,7 @@ mod clock;
 mod cluster_role_aggregation;
 mod context;
 pub mod controllers;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;

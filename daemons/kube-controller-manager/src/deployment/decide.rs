@@ -168,7 +168,12 @@ impl Set {
         self.want.status.clone().unwrap_or_default()
     }
 
+    /// Never more than were asked for: a status that is behind its spec still counts pods that are about to go.
     fn available(&self) -> i32 {
+        self.reported_available().min(self.replicas())
+    }
+
+    fn reported_available(&self) -> i32 {
         self.want.status.as_ref().and_then(|s| s.available_replicas).unwrap_or(0)
     }
 
@@ -598,7 +603,7 @@ impl<'a> Work<'a> {
         let old = self.deployment.status.clone().unwrap_or_default();
         let statuses: Vec<ReplicaSetStatus> = self.sets.iter().map(Set::status).collect();
         let sum = |count: fn(&ReplicaSetStatus) -> i32| statuses.iter().map(count).sum::<i32>();
-        let available = self.total_available();
+        let available = self.sets.iter().map(Set::reported_available).sum();
         let mut status = DeploymentStatus {
             observed_generation: self.deployment.metadata.generation,
             replicas: Some(sum(|s| s.replicas)),

@@ -144,6 +144,8 @@ fn steps_of_a_rolling_update() {
         ("0%", "0%", (10, 10), (0, 0), &["down v1 10 9"]),
         // What does not run is given up first.
         ("25%", "25%", (10, 4), (3, 0), &["down v1 10 8"]),
+        // The old one's status does not yet know of its last shrinking.
+        ("25%", "25%", (8, 10), (5, 3), &["down v1 8 5"]),
         ("100%", "0", (10, 10), (0, 0), &["up v2 0 10"]),
         ("0", "100%", (10, 10), (0, 0), &["down v1 10 0"]),
         // The newest is larger than the Deployment.

@@ -1,0 +1,179 @@
+//! Cron schedules: five fields, or a name such as `@hourly`. Pure.
+
+use std::collections::BTreeSet;
+
+use api::jiff::civil::{Date, DateTime};
+use api::jiff::tz::TimeZone;
+use api::jiff::{Span, Timestamp, ToSpan};
+
+/// Further ahead than this no time is looked for: `0 0 29 2 *` comes at least every eight years.
+const DAYS_MAX: i32 = 366 * 9;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Schedule {
+    minutes: BTreeSet<i8>,
+    hours: BTreeSet<i8>,
+    days: BTreeSet<i8>,
+    months: BTreeSet<i8>,
+    /// 0 is Sunday.
+    weekdays: BTreeSet<i8>,
+    /// Days of the month and of the week are both restricted: then either will do.
+    either_day: bool,
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a schedule")]
+pub(super) struct NotASchedule(String);
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+impl Schedule {
+    pub(super) fn parse(text: &str) -> Result<Self, NotASchedule> {
+        let fields = match text.trim() {
+            "@yearly" | "@annually" => "0 0 1 1 *",
+            "@monthly" => "0 0 1 * *",
+            "@weekly" => "0 0 * * 0",
+            "@daily" | "@midnight" => "0 0 * * *",
+            "@hourly" => "0 * * * *",
+            other => other,
+        };
+        let wrong = || NotASchedule(text.to_owned());
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let [minute, hour, day, month, weekday] = fields.as_slice() else { return Err(wrong()) };
+        let mut weekdays = field(weekday, 0, 7, &WEEKDAYS, 0).ok_or_else(wrong)?;
+        if weekdays.remove(&7) {
+            weekdays.insert(0);
+        }
+        let restricted = |field: &str| !field.starts_with('*') && !field.starts_with('?');
+        Ok(Self {
+            minutes: field(minute, 0, 59, &[], 0).ok_or_else(wrong)?,
+            hours: field(hour, 0, 23, &[], 0).ok_or_else(wrong)?,
+            days: field(day, 1, 31, &[], 0).ok_or_else(wrong)?,
+            months: field(month, 1, 12, &MONTHS, 1).ok_or_else(wrong)?,
+            weekdays,
+            either_day: restricted(day) && restricted(weekday),
+        })
+    }
+
+    fn is_day(&self, date: Date) -> bool {
+        let day = self.days.contains(&date.day());
+        let weekday = self.weekdays.contains(&date.weekday().to_sunday_zero_offset());
+        self.months.contains(&date.month()) && if self.either_day { day || weekday } else { day && weekday }
+    }
+
+    /// The first time after `after`; `None` when it never comes.
+    pub(super) fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        let from = after.to_zoned(TimeZone::UTC).datetime();
+        for days in 0..DAYS_MAX {
+            let date = from.date().checked_add(Span::new().days(days)).ok()?;
+            if !self.is_day(date) {
+                continue;
+            }
+            let times = self.hours.iter().flat_map(|h| self.minutes.iter().map(move |m| date.at(*h, *m, 0, 0)));
+            if let Some(time) = times.into_iter().find(|t: &DateTime| *t > from) {
+                return time.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp());
+            }
+        }
+        None
+    }
+
+    /// The last time in `(after, until]`, and how many there are, counted up to `max`.
+    pub(super) fn last_between(&self, after: Timestamp, until: Timestamp, max: usize) -> (Option<Timestamp>, usize) {
+        let (mut at, mut count) = (after, 0);
+        let mut last = None;
+        while let Some(next) = self.next(at).filter(|n| *n <= until) {
+            (last, at) = (Some(next), next);
+            count += 1;
+            if count > max {
+                // Too many were missed to go through them all: a day back finds the last, or an hour.
+                for back in [1.hours(), 24.hours()] {
+                    let near = until.checked_sub(back).unwrap_or(after).max(at);
+                    if let Some(found) = self.next(near).filter(|n| *n <= until) {
+                        last = Some(found);
+                        let mut step = found;
+                        while let Some(next) = self.next(step).filter(|n| *n <= until) {
+                            (last, step) = (Some(next), next);
+                        }
+                        break;
+                    }
+                }
+                return (last, count);
+            }
+        }
+        (last, count)
+    }
+}
+
+/// `*`, `3`, `1-5`, `*/15`, `mon,fri`, `10-20/5`.
+fn field(text: &str, min: i8, max: i8, names: &[&str], names_start: i8) -> Option<BTreeSet<i8>> {
+    let value = |s: &str| -> Option<i8> {
+        let named = names.iter().position(|n| s.eq_ignore_ascii_case(n)).and_then(|i| i8::try_from(i).ok());
+        let value = named.map(|i| i + names_start).or_else(|| s.parse().ok())?;
+        (min..=max).contains(&value).then_some(value)
+    };
+    let mut all = BTreeSet::new();
+    for part in text.split(',') {
+        let (range, step) = match part.split_once('/') {
+            Some((range, step)) => (range, Some(step.parse::<usize>().ok().filter(|s| *s > 0)?)),
+            None => (part, None),
+        };
+        let (from, to) = match range.split_once('-') {
+            _ if range == "*" || range == "?" => (min, max),
+            Some((from, to)) => (value(from)?, value(to)?),
+            // A step from one value on goes to the end.
+            None if step.is_some() => (value(range)?, max),
+            None => (value(range)?, value(range)?),
+        };
+        if from > to {
+            return None;
+        }
+        all.extend((from..=to).step_by(step.unwrap_or(1)));
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_times() {
+        for (schedule, after, want) in [
+            ("*/15 * * * *", "2026-01-01T10:07:30Z", "2026-01-01T10:15:00Z"),
+            ("*/15 * * * *", "2026-01-01T10:15:00Z", "2026-01-01T10:30:00Z"),
+            ("0 3 * * *", "2026-01-01T10:00:00Z", "2026-01-02T03:00:00Z"),
+            ("@hourly", "2026-12-31T23:30:00Z", "2027-01-01T00:00:00Z"),
+            ("30 6 * * mon-fri", "2026-01-02T06:30:00Z", "2026-01-05T06:30:00Z"),
+            ("0 0 1 jan,jul *", "2026-01-01T00:00:00Z", "2026-07-01T00:00:00Z"),
+            ("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
+            ("0 0 13 * 5", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
+            ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
+        ] {
+            let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap()).unwrap();
+            assert_eq!(next.to_string(), want, "{schedule} after {after}");
+        }
+        assert_eq!(Schedule::parse("0 0 31 2 *").unwrap().next(Timestamp::UNIX_EPOCH), None);
+    }
+
+    #[test]
+    fn what_is_no_schedule() {
+        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "x * * * *", "@never"] {
+            assert!(Schedule::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_of_those_that_were_missed() {
+        let s = Schedule::parse("*/10 * * * *").unwrap();
+        let at = |t: &str| t.parse::<Timestamp>().unwrap();
+        let check = |after, until, want: Option<&str>, count| {
+            let (last, n) = s.last_between(at(after), at(until), 100);
+            assert_eq!((last.map(|t| t.to_string()).as_deref(), n), (want, count));
+        };
+        check("2026-01-01T00:00:00Z", "2026-01-01T00:09:00Z", None, 0);
+        check("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z", Some("2026-01-01T00:10:00Z"), 1);
+        check("2026-01-01T00:00:00Z", "2026-01-01T01:05:00Z", Some("2026-01-01T01:00:00Z"), 6);
+        check("2026-01-01T00:00:00Z", "2026-03-01T01:05:00Z", Some("2026-03-01T01:00:00Z"), 101);
+    }
+}
