@@ -1,5 +1,6 @@
 //! `kctl status`: the tree of what makes the cluster; the exit code is its health.
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,27 +39,34 @@ pub(super) async fn run(_: StatusArgs) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     let name = node::name(&cluster).map_err(anyhow::Error::msg)?;
-    println!("cluster {} on node {name}, kctl {}", cluster.name, env!("CARGO_PKG_VERSION"));
-    let mut healthy = print("units", units(&cluster).await?);
-    healthy &= match Client::from_kubeconfig(paths::ADMIN_CONF.as_ref()) {
-        Ok(client) => print("node and system pods", pods(&client, &name).await),
-        Err(error) => print("node and system pods", vec![failed("API server", &format!("{error}"))]),
+    let pods = match Client::from_kubeconfig(paths::ADMIN_CONF.as_ref()) {
+        Ok(client) => pods(&client, &name).await,
+        Err(error) => vec![failed("API server", &format!("{error}"))],
     };
-    healthy &= print("certificates", certificate_lines(Timestamp::now()));
-    println!("{}", if healthy { "healthy" } else { "NOT healthy" });
+    let groups = [
+        ("units", units(&cluster).await?),
+        ("node and system pods", pods),
+        ("certificates", certificate_lines(Timestamp::now())),
+    ];
+    let healthy = groups.iter().all(|(_, lines)| lines.iter().all(|line| line.healthy));
+    let mut out = format!("cluster {} on node {name}, kctl {}\n", cluster.name, env!("CARGO_PKG_VERSION"));
+    groups.iter().for_each(|(heading, lines)| tree(&mut out, heading, lines));
+    out.push_str(if healthy { "healthy\n" } else { "NOT healthy\n" });
+    // Whoever reads may stop reading (`| head`): the exit code still tells.
+    let _ = std::io::stdout().write_all(out.as_bytes());
     Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print(heading: &str, lines: Vec<Line>) -> bool {
-    println!("{heading}");
+fn tree(out: &mut String, heading: &str, lines: &[Line]) {
+    out.push_str(heading);
+    out.push('\n');
     let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
     for (index, line) in lines.iter().enumerate() {
         let branch = if index + 1 == lines.len() { "└─" } else { "├─" };
         let mark = if line.healthy { "ok  " } else { "FAIL" };
         let details = line.details.iter().map(|d| format!("  {d}")).collect::<String>();
-        println!("{branch} {mark} {:<width$}  {}{details}", line.name, line.state);
+        out.push_str(&format!("{branch} {mark} {:<width$}  {}{details}\n", line.name, line.state));
     }
-    lines.iter().all(|line| line.healthy)
 }
 
 fn failed(name: &str, state: &str) -> Line {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -64,6 +65,8 @@ impl Lab {
             for part in ["upper", "work", "merged", "containerd", "containers"] {
                 fs::create_dir_all(directory.join(part))?;
             }
+            // As containerd itself would make it.
+            fs::set_permissions(directory.join("containerd"), fs::Permissions::from_mode(0o700))?;
             write_json(&path, &NodeFile { address: network.node_address(number) })?;
         }
         self.node(&name)

@@ -8,9 +8,9 @@ use host::process::CAP_SYS_RESOURCE;
 
 use super::wait;
 use crate::boot::context::Context;
-use crate::boot::files::File;
+use crate::boot::files::{self, File};
 use crate::boot::ledger::Effect;
-use crate::boot::paths::UNITS;
+use crate::boot::paths::{CNI_CONFLIST, UNITS};
 use crate::boot::plan::Check;
 use crate::boot::runtime::Runtime;
 use crate::boot::template::render;
@@ -36,7 +36,8 @@ fn configuration(context: &Context) -> Result<[File; 2]> {
             ("RESTRICT_OOM_SCORE_ADJ", restricted.to_string()),
         ],
     )?;
-    Ok([File::public(path, text), File::public(Path::new(UNITS).join(scope).join("10-kctl.conf"), SCOPE)])
+    let scope_text = render(SCOPE, &[("RUNTIME_UNIT", context.runtime.unit().to_owned())])?;
+    Ok([File::public(path, text), File::public(Path::new(UNITS).join(scope).join("10-kctl.conf"), scope_text)])
 }
 
 fn socket_reason(context: &Context) -> Option<String> {
@@ -59,6 +60,10 @@ pub(super) async fn apply(context: &Context) -> Result<()> {
         Runtime::Containerd => "/run/containerd",
         Runtime::Crio => "/run/crio",
     };
+    // The runtime would make it with a mode of its own, and nobody would remove it.
+    if let Some(directory) = Path::new(CNI_CONFLIST).parent() {
+        files::make_directory(context, directory)?;
+    }
     // A runtime that ran before us keeps its state.
     if !Path::new(state).exists() {
         context.note(Effect::Tree { path: state.into() })?;
