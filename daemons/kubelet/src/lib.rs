@@ -12,6 +12,8 @@
 //! [`status`], [`admission`], …) from the whole state, never from which event came; nothing from a specification reaches a
 //! shell or a path outside the pod's own directories.
 
+#![allow(clippy::result_large_err, reason = "a Status is the answer to a refused request: made once, and sent")]
+
 mod admission;
 mod agent;
 mod args;
