@@ -187,7 +187,7 @@ pub async fn over_websocket<T: Io>(io: T, protocol: channel::Protocol, options: 
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::spdy;
 
@@ -261,6 +261,3 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(5), runtime).await.expect("closed").unwrap();
     }
 }
-
-#[cfg(test)]
-pub(crate) use tests::fake_runtime;

@@ -100,7 +100,8 @@ mod tests {
 
     use super::*;
     use crate::channel::Protocol;
-    use crate::remotecommand::{self, Outcome, fake_runtime};
+    use crate::remotecommand::tests::fake_runtime;
+    use crate::remotecommand::{self, Outcome};
 
     async fn run(protocol: Protocol, options: Options, streams: usize) -> (Command, tokio::task::JoinHandle<()>) {
         let (client_io, server_io) = tokio::io::duplex(64 * 1024);
