@@ -27,6 +27,14 @@ impl Check {
 type CheckFn<C> = for<'a> fn(&'a C) -> BoxFuture<'a, Result<Check>>;
 type ApplyFn<C> = for<'a> fn(&'a C) -> BoxFuture<'a, Result<()>>;
 
+/// What a step that is applied does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Changes,
+    /// Only waits for what others do: having waited is not a change.
+    Waits,
+}
+
 /// One step on a host that `C` gives access to. Its undo is what the ledger notes while it is applied.
 pub(crate) struct Step<C> {
     pub(crate) name: &'static str,
@@ -36,6 +44,7 @@ pub(crate) struct Step<C> {
     pub(crate) what: &'static str,
     /// Whose last words explain a failure.
     pub(crate) component: Option<Component>,
+    pub(crate) kind: Kind,
     pub(crate) check: CheckFn<C>,
     pub(crate) apply: ApplyFn<C>,
 }
@@ -104,7 +113,7 @@ pub(crate) async fn run<'a, C>(
         match running.next().await {
             Some((step, Ok(did))) => {
                 done.push(step.name);
-                changed += usize::from(did);
+                changed += usize::from(did && step.kind == Kind::Changes);
             }
             Some((step, Err(error))) => {
                 tell(Event::Failed { step });
@@ -165,6 +174,7 @@ mod tests {
                 needs: &[$($need),*],
                 what: "",
                 component: None,
+                kind: Kind::Changes,
                 check: |host| Box::pin(async move { Ok(host.check($name)) }),
                 apply: $apply,
             }

@@ -100,7 +100,7 @@ async fn units(cluster: &Cluster) -> Result<Vec<Line>> {
 
 async fn pods(client: &Client, name: &str) -> Vec<Line> {
     let mut lines = vec![match client.get::<Node>("", name).await {
-        Ok(node) => node_line(&node),
+        Ok(node) => node_line(&node, kubelet_since_us().await),
         Err(error) => failed("node", &error.to_string()),
     }];
     match system_pods(client, name).await {
@@ -115,8 +115,14 @@ async fn pods(client: &Client, name: &str) -> Vec<Line> {
     lines
 }
 
-fn node_line(node: &Node) -> Line {
-    let problem = super::steps::node_problem(node);
+/// 0 when systemd can't tell.
+async fn kubelet_since_us() -> u64 {
+    let Ok(systemd) = Systemd::connect().await else { return 0 };
+    systemd.state("kubelet.service").await.map_or(0, |state| state.active_since_us)
+}
+
+fn node_line(node: &Node, kubelet_since_us: u64) -> Line {
+    let problem = super::steps::node_problem(node, kubelet_since_us);
     let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
     let details = info.map(|i| vec![i.kubelet_version.clone(), i.container_runtime_version.clone()]).unwrap_or_default();
     Line {

@@ -18,7 +18,7 @@ find /etc -xdev -type f ! -name machine-id ! -name ld.so.cache -exec sha256sum {
 find /run -maxdepth 1 -printf 'run %y %f\n' | grep -vE 'run . (run|lock|log|user|mount|utmp|initctl|dbus|systemd|udev|tmpfiles.d|credentials|host|sudo|agetty.reload|shm|.*\.pid)$' || true
 systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1, $2}'
 systemctl list-units --type=service,socket,timer --state=active,failed --no-legend --no-pager --plain | awk '{print "active", $1}' | grep -vE 'user@|user-runtime|session-|run-|systemd-(tmpfiles-clean|journal-flush)' || true
-ip -o link | awk -F': ' '{print "link", $2}'
+ip -o link | awk -F': ' '{sub(/@.*/, "", $2); print "link", $2}'
 ip route show table all | sed 's/^/route /' | grep -v 'fe80\|ff00\|::' || true
 nft list ruleset | sed 's/^/nft /'
 awk '{print "mount", $5}' /proc/self/mountinfo

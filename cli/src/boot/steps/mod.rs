@@ -23,7 +23,7 @@ use super::context::Context;
 use super::diagnose::Component;
 use super::files::{self, File};
 use super::paths;
-use super::plan::Step;
+use super::plan::{Kind, Step};
 
 pub(super) use kubeconfigs::write as write_kubeconfigs;
 pub(super) use ready::{node_problem, system_pods};
@@ -38,12 +38,14 @@ pub(super) fn all() -> Vec<Step<Context>> {
                 needs: &[$($need),*],
                 what: $what,
                 component: $component,
+                kind: Kind::Changes,
                 check: |context| Box::pin($($module)::+::check(context)),
                 apply: |context| Box::pin($($module)::+::apply(context)),
             }
         };
     }
     let unit = |name| Some(Component::Unit(name));
+    let waits = |step| Step { kind: Kind::Waits, ..step };
     vec![
         step!(packages, "packages", needs: [], None, "install what is missing from the distribution"),
         step!(executable, "executable", needs: [], None, "put kctl where units find it"),
@@ -55,13 +57,15 @@ pub(super) fn all() -> Vec<Step<Context>> {
         step!(own_image, "image", needs: ["runtime"], unit("containerd.service"), "put the image of kctl into the runtime"),
         step!(control_plane, "control-plane", needs: ["kubeconfigs", "etcd", "image"], None, "write the manifests of the static pods"),
         step!(kubelet, "kubelet", needs: ["control-plane", "executable", "kernel"], unit("kubelet.service"), "run kubelet.service"),
-        step!(ready::server, "api-server", needs: ["kubelet"], Some(Component::ControlPlane), "wait until the API server answers"),
+        waits(
+            step!(ready::server, "api-server", needs: ["kubelet"], Some(Component::ControlPlane), "wait until the API server answers"),
+        ),
         step!(kubeproxy, "kube-proxy", needs: ["api-server"], unit("kube-proxy.service"), "run kube-proxy.service"),
         step!(network, "network", needs: ["api-server"], Some(Component::ControlPlane), "give pods a network"),
         step!(addons, "add-ons", needs: ["api-server"], Some(Component::ControlPlane), "create roles, cluster DNS and their like"),
         step!(renewal, "renewal", needs: ["executable", "certificates"], unit("kctl-certs.timer"), "renew certificates every day when due"),
-        step!(ready::node, "ready", needs: ["kube-proxy", "network", "add-ons", "renewal"], Some(Component::ControlPlane),
-              "wait until the node and the system pods are ready"),
+        waits(step!(ready::node, "ready", needs: ["kube-proxy", "network", "add-ons", "renewal"], Some(Component::ControlPlane),
+              "wait until the node and the system pods are ready")),
     ]
 }
 

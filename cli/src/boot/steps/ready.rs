@@ -44,7 +44,8 @@ pub(super) mod node {
     async fn missing(context: &Context) -> Result<Vec<String>> {
         let client = context.api().await?;
         let node: Node = client.get("", &context.node_name).await?;
-        let mut missing: Vec<String> = node_problem(&node).into_iter().collect();
+        let kubelet = context.systemd.state(crate::boot::steps::kubelet::UNIT).await?;
+        let mut missing: Vec<String> = node_problem(&node, kubelet.active_since_us).into_iter().collect();
         missing.extend(system_pods(client, &context.node_name).await?.into_iter().filter_map(|pod| pod.problem));
         Ok(missing)
     }
@@ -65,9 +66,15 @@ pub(super) mod node {
     }
 }
 
-pub(crate) fn node_problem(node: &Node) -> Option<String> {
+/// What was said before the kubelet started (in microseconds since 1970) is about an earlier life of the host.
+pub(crate) fn node_problem(node: &Node, kubelet_since_us: u64) -> Option<String> {
+    let since = i64::try_from(kubelet_since_us / 1_000_000).unwrap_or(i64::MAX);
     let conditions = node.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     match conditions.iter().find(|c| c.type_ == "Ready") {
+        // Heartbeats are in whole seconds.
+        Some(ready) if ready.last_heartbeat_time.as_ref().is_some_and(|at| at.0.as_second() < since) => {
+            Some(format!("the kubelet of node {} has not reported since it started", node.name()))
+        }
         Some(ready) if ready.status == "True" => None,
         Some(ready) => Some(format!("node {} is not ready: {}", node.name(), ready.message.as_deref().unwrap_or_default())),
         None => Some(format!("node {} has said nothing yet", node.name())),
@@ -114,4 +121,25 @@ fn pod_problem(pod: &Pod) -> Option<String> {
         |w| format!("{} {}", w.reason.unwrap_or_default(), w.message.unwrap_or_default()),
     );
     Some(format!("pod {} is not ready: {}", pod.name(), reason.trim_end()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_by_what_its_kubelet_says_now() {
+        let node = |status: &str, heartbeat: &str| {
+            let value = serde_json::json!({
+                "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1" },
+                "status": { "conditions": [{ "type": "Ready", "status": status, "lastHeartbeatTime": heartbeat, "message": "m" }] },
+            });
+            Node::decode_value(value).unwrap()
+        };
+        let started_us = 1_767_225_600_500_000; // 2026-01-01T00:00:00.5Z
+        let check = |status, heartbeat| node_problem(&node(status, heartbeat), started_us);
+        assert_eq!(check("True", "2026-01-01T00:00:00Z"), None);
+        assert_eq!(check("False", "2026-01-01T00:00:05Z").as_deref(), Some("node n1 is not ready: m"));
+        assert!(check("True", "2025-12-31T23:59:59Z").is_some_and(|p| p.contains("has not reported")));
+    }
 }
