@@ -57,8 +57,9 @@ impl PodQuery {
     }
 
     pub fn matches(&self, pod: &PodInfo) -> bool {
-        !self.terms.is_empty()
-            && !(self.skip_deleting && pod.wants.deleting)
+        let counts = !self.skip_deleting || !pod.wants.deleting;
+        counts
+            && !self.terms.is_empty()
             && self.terms.iter().all(|t| {
                 t.namespaces.as_ref().is_none_or(|n| n.contains(&pod.key.namespace))
                     && t.selector.as_ref().is_some_and(|s| s.matches(&pod.wants.labels))

@@ -98,12 +98,12 @@ fn aggregate(pod: &Pod, read: impl Fn(&Quantities) -> Resources) -> Resources {
     let ask = |container: &Container, statuses: Option<&Vec<api::core::ContainerStatus>>| {
         let mut asked = read(container.resources.as_ref().and_then(|r| r.requests.as_ref()).unwrap_or(&none));
         // A resize in flight: the larger of what is asked, what is running and what was admitted still occupies the node.
-        if let Some(status) = statuses.and_then(|s| s.iter().find(|s| s.name == container.name)) {
-            if let Some(actual) = status.resources.as_ref().and_then(|r| r.requests.as_ref()) {
-                asked.raise_to(&read(actual));
-                if let Some(allocated) = &status.allocated_resources {
-                    asked.raise_to(&read(allocated));
-                }
+        if let Some(status) = statuses.and_then(|s| s.iter().find(|s| s.name == container.name))
+            && let Some(actual) = status.resources.as_ref().and_then(|r| r.requests.as_ref())
+        {
+            asked.raise_to(&read(actual));
+            if let Some(allocated) = &status.allocated_resources {
+                asked.raise_to(&read(allocated));
             }
         }
         asked
