@@ -119,7 +119,7 @@ async fn start(program: &Path) -> Result<Setup> {
         server: format!("https://127.0.0.1:{port}"),
         ca_pem: ca.certificate_pem().to_owned(),
         user: "admin".into(),
-        credentials: Credentials::Embedded(admin),
+        credentials: Credentials::Embedded(Box::new(admin)),
     };
     std::fs::write(dir.join("admin.conf"), kubeconfig.to_yaml())?;
     let file = |name: &str| dir.join(name).display().to_string();

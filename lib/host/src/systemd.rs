@@ -257,14 +257,14 @@ fn is(error: &zbus::Error, name: &str) -> bool {
 }
 
 fn text(properties: &HashMap<String, OwnedVariant>, name: &str) -> String {
-    match properties.get(name).map(|v| Variant::try_from(v)) {
+    match properties.get(name).map(Variant::try_from) {
         Some(Ok(Variant::Str(text))) => text.as_str().to_owned(),
         _ => String::new(),
     }
 }
 
 fn number(properties: &HashMap<String, OwnedVariant>, name: &str) -> u64 {
-    match properties.get(name).map(|v| Variant::try_from(v)) {
+    match properties.get(name).map(Variant::try_from) {
         Some(Ok(Variant::U32(number))) => number.into(),
         Some(Ok(Variant::U64(number))) => number,
         _ => 0,

@@ -11,7 +11,7 @@ use crate::Issued;
 /// How the user of a kubeconfig proves who it is.
 pub enum Credentials {
     /// Certificate and key inside the file: it can be carried elsewhere.
-    Embedded(Issued),
+    Embedded(Box<Issued>),
     /// Paths: who reads them again after a renewal needs no new kubeconfig.
     Files {
         certificate: PathBuf,

@@ -36,7 +36,7 @@ fn wanted(context: &Context) -> Result<Vec<File>> {
     let admin = Issued { certificate_pem: read(&certificate)?, key: Key::load(&key)? };
     let kubelet = Credentials::Files { certificate: kubelet_client(), key: kubelet_client() };
     let mut files = vec![
-        kubeconfig(ADMIN_CONF.as_ref(), "kubernetes-admin", Credentials::Embedded(admin)),
+        kubeconfig(ADMIN_CONF.as_ref(), "kubernetes-admin", Credentials::Embedded(Box::new(admin))),
         kubeconfig(KUBELET_CONF.as_ref(), &format!("system:node:{}", context.node_name), kubelet),
     ];
     for (file, user, name) in DAEMONS {
