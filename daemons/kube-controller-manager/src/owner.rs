@@ -72,14 +72,14 @@ mod tests {
         let selector = LabelSelector::parse("app=a").unwrap();
         let owner = |deleting: bool| ObjectMeta {
             uid: Some("me".into()),
-            deletion_timestamp: deleting.then(|| api::metav1::Time(api::jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(api::metav1::Time(api::jiff::Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
         let candidate = |label: &str, controller: Option<&str>, deleting: bool| ObjectMeta {
             labels: Some([("app".to_owned(), label.to_owned())].into()),
             owner_references: controller
                 .map(|uid| vec![OwnerReference { uid: uid.into(), controller: Some(true), ..OwnerReference::default() }]),
-            deletion_timestamp: deleting.then(|| api::metav1::Time(api::jiff::Timestamp::UNIX_EPOCH)),
+            deletion_timestamp: deleting.then_some(api::metav1::Time(api::jiff::Timestamp::UNIX_EPOCH)),
             ..ObjectMeta::default()
         };
         for (owner_deleting, label, controller, deleting, want) in [

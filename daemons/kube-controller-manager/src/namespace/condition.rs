@@ -25,6 +25,9 @@ pub(super) struct Remaining {
     pub(super) finalizers: BTreeMap<String, usize>,
 }
 
+/// A condition's type, its reason and message when all is well, and those when it is not.
+type Row = (&'static str, &'static str, &'static str, Option<(&'static str, String)>);
+
 impl Found {
     pub(super) fn failed(&self) -> bool {
         self.discovery.is_some() || !self.failures.is_empty()
@@ -38,7 +41,7 @@ impl Found {
         self.remaining.iter().any(|r| r.resource == "pods.")
     }
 
-    fn conditions(&self) -> [(&'static str, &'static str, &'static str, Option<(&'static str, String)>); 5] {
+    fn conditions(&self) -> [Row; 5] {
         let content = (!self.failures.is_empty()).then(|| {
             let (count, list) = (self.failures.len(), self.failures.join(", "));
             ("ContentDeletionFailed", format!("Failed to delete all resource types, {count} remaining: {list}"))
