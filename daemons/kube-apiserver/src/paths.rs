@@ -55,16 +55,23 @@ fn document(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>
     if let Some(name) = path.strip_prefix("/openapi/v3/") {
         return openapi::v3(server, name.trim_end_matches('/'), parts);
     }
-    let accept =
-        negotiate(&parts.headers, parts.uri.query().unwrap_or_default(), Offer { protobuf: true, views: false, watch: false })?;
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-    let value = match segments.as_slice() {
-        ["api", version] => discovery::resources(&server.registry, "", version),
-        ["apis", group] => discovery::group(&server.registry, group),
-        ["apis", group, version] => discovery::resources(&server.registry, group, version),
-        _ => None,
+    let (value, protobuf) = match segments.as_slice() {
+        // Lists of resources have no protobuf form in the table (their verbs are wrapped in a message of their own): every
+        // client takes the JSON it is sent instead.
+        ["api", version] => (discovery::resources(&server.registry, "", version), false),
+        ["apis", group, version] => (discovery::resources(&server.registry, group, version), false),
+        ["apis", group] => (discovery::group(&server.registry, group), true),
+        _ => (None, true),
     };
-    value.map(|value| respond::value(StatusCode::OK, accept.wire, &value)).ok_or_else(Status::no_such_path)
+    let value = value.ok_or_else(Status::no_such_path)?;
+    let query = parts.uri.query().unwrap_or_default();
+    let wire = match negotiate(&parts.headers, query, Offer { protobuf, views: false, watch: false }) {
+        Ok(accept) => accept.wire,
+        Err(_) if !protobuf => Wire::Json,
+        Err(status) => return Err(status),
+    };
+    Ok(respond::value(StatusCode::OK, wire, &value))
 }
 
 fn health(server: &Server, path: &str, query: &str) -> Option<Response<Body>> {
