@@ -29,6 +29,7 @@ struct Kctl {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, and it is taken apart at once")]
 enum Command {
     /// Make this host a Kubernetes cluster.
     Init(boot::InitArgs),

@@ -290,7 +290,7 @@ fn sort<T>(items: &mut [T], field: &str, object: impl Fn(&T) -> &Value) -> Resul
     Ok(())
 }
 
-#[derive(Clone, Debug, PartialEq, PartialOrd)]
+#[derive(Clone, Debug)]
 enum SortKey {
     Absent,
     Bool(bool),
@@ -313,13 +313,39 @@ impl SortKey {
     }
 }
 
+impl SortKey {
+    /// Where the variant stands among the others: what is absent comes first.
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Absent => 0,
+            Self::Bool(_) => 1,
+            Self::Number(_) => 2,
+            Self::Text(_) => 3,
+        }
+    }
+}
+
+impl PartialEq for SortKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
 impl Eq for SortKey {}
+
+impl PartialOrd for SortKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for SortKey {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         match (self, other) {
+            (Self::Bool(a), Self::Bool(b)) => a.cmp(b),
             (Self::Number(a), Self::Number(b)) => a.total_cmp(b),
-            _ => self.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal),
+            (Self::Text(a), Self::Text(b)) => a.cmp(b),
+            _ => self.rank().cmp(&other.rank()),
         }
     }
 }

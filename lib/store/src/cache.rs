@@ -32,11 +32,14 @@ const LOAD_BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// Snapshots older than the ring, kept for the next page of the same list.
 const OLD_SNAPSHOTS_MAX: usize = 4;
 
+/// Extracts the index record of a stored value.
+pub type IndexFn = Arc<dyn Fn(&[u8]) -> IndexRecord + Send + Sync>;
+
 /// What a resource needs of its cache.
 #[derive(Clone)]
 pub struct Config {
     /// Extracts what selectors and indexes need from a stored value.
-    pub index: Arc<dyn Fn(&[u8]) -> IndexRecord + Send + Sync>,
+    pub index: IndexFn,
     /// Fields of the record by which objects can be found ([`Snapshot::indexed`]).
     pub indexes: Vec<String>,
     pub ring: RingLimits,

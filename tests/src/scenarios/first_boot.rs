@@ -37,7 +37,7 @@ pub(super) fn run(world: &World) -> Result<()> {
     answers("the NodePort", || get(address), limit)?;
     for name in ["web", "web.default.svc.cluster.local"] {
         let url = format!("http://{name}/");
-        answers(name, || world.kctl(&["exec", "client", "--", "wget", "-qO-", "-T", "5", &url]), limit)?;
+        answers(name, || world.kctl(&["exec", "client", "--", "curl", "-sS", "--max-time", "5", &url]), limit)?;
     }
     Ok(())
 }

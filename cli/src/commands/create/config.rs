@@ -40,7 +40,8 @@ struct Sources {
 impl Sources {
     /// Keys with their bytes.
     fn read(&self) -> Result<Vec<(String, Vec<u8>)>> {
-        if !self.from_env_file.is_empty() && !(self.from_file.is_empty() && self.from_literal.is_empty()) {
+        let others = !self.from_file.is_empty() || !self.from_literal.is_empty();
+        if !self.from_env_file.is_empty() && others {
             return Err(Error::message("from-env-file cannot be combined with from-file or from-literal"));
         }
         let mut data: Vec<(String, Vec<u8>)> = Vec::new();
