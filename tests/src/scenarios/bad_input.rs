@@ -116,7 +116,11 @@ async fn unknown_fields(admin: &Client) -> Result<()> {
     refusal("an unknown field, strictly", &strict, 400)?;
     ensure!(strict.body["message"].as_str().is_some_and(|m| m.contains("unknown field \"color\"")), "{}", strict.body);
     let warned = ask(admin, Method::POST, &format!("{MAPS}?fieldValidation=Warn"), JSON, body).await?;
-    ensure!(warned.code == 201 && warned.warnings.iter().any(|w| w.contains("unknown field \"color\"")), "{:?}", warned.warnings);
+    ensure!(
+        warned.code == 201 && warned.warnings.iter().any(|w| w.contains(r#"unknown field \"color\""#)),
+        "{:?}",
+        warned.warnings
+    );
     ensure!(warned.body.get("color").is_none(), "an unknown field was stored");
     ask(admin, Method::DELETE, &format!("{MAPS}/strict"), JSON, "").await?;
     Ok(())

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::world::{World, eventually};
 
-const AUDIT_LOG: &str = "/var/log/kubernetes/audit/audit.log";
+const AUDIT_LOG: &str = "/var/log/kubernetes/audit.log";
 
 pub(super) fn run(world: &World) -> Result<()> {
     world.kctl(&["create", "deployment", "nginx", "--image=localhost/nginx:1", "--replicas=3"])?;

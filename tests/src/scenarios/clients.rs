@@ -164,7 +164,7 @@ impl Kubectl {
             (&["edit", "configmap", "settings"], "edited"),
             (&["get", "configmap", "settings", "-o", "jsonpath={.data.color}"], "green"),
             (&["label", "configmap", "settings", "a=b"], "labeled"),
-            (&["annotate", "configmap", "settings", "a=b"], "annotated"),
+            (&["annotate", "configmap", "settings", "a=b"], "annotate"),
             (&["scale", "deployment/app", "--replicas=1"], "scaled"),
             (&["create", "role", "reader", "--verb=get", "--resource=pods"], "created"),
             (&["create", "secret", "generic", "s", "--from-literal=a=b"], "created"),
