@@ -238,7 +238,9 @@ impl Kubectl {
         let mut child = self.command(&["port-forward", pod, ":80"]).stdout(Stdio::piped()).spawn()?;
         let result = (|| {
             let mut line = String::new();
-            BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
+            // Kept open: kubectl goes on talking, and would end with its pipe.
+            let mut output = BufReader::new(child.stdout.take().context("a pipe")?);
+            output.read_line(&mut line)?;
             let address = line.split_whitespace().nth(2).with_context(|| format!("port-forward says {line:?}"))?.parse()?;
             eventually("an answer through port-forward", Duration::from_secs(10), || {
                 let answer = load::get(address)?;
