@@ -36,7 +36,8 @@ struct Trace {
 pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Response<Body> {
     let received = (server.now)();
     let (mut parts, body) = request.into_parts();
-    let uri = parts.uri.to_string();
+    // HTTP/2 requests carry scheme and host in their URI; the audit log has the path and query, as upstream's.
+    let uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let audit_id = audit_id(&server, &parts);
     // 1. What is asked: every later layer needs it.
     let info = Arc::new(RequestInfo::parse(&parts.method, parts.uri.path(), parts.uri.query().unwrap_or_default()));

@@ -12,8 +12,8 @@ use crate::world::{World, eventually};
 /// Lists what `kctl init` may touch: files (not their times), units, interfaces, routes, rules, mounts, cgroups, processes.
 /// What the system itself keeps changing (logs, caches, state of package managers and of timers) is left out.
 const SNAPSHOT: &str = r#"
-find /etc /opt /srv /usr/local /var/lib /root -xdev \( -path /var/lib/systemd -o -path /var/lib/apt -o -path /var/lib/dpkg \
-  -o -path /var/lib/private -o -path /root/.kube -o -name machine-id \) -prune -o -printf 'file %y %m %u:%g %p %l\n'
+find /etc /opt /srv /usr/local /var/lib "$HOME" -xdev \( -path /var/lib/systemd -o -path /var/lib/apt -o -path /var/lib/dpkg \
+  -o -path /var/lib/private -o -path "$HOME/.kube" -o -name machine-id \) -prune -o -printf 'file %y %m %u:%g %p %l\n'
 find /etc -xdev -type f ! -name machine-id ! -name ld.so.cache -exec sha256sum {} + | sed 's/^/content /'
 find /run -maxdepth 1 -printf 'run %y %f\n' | grep -vE 'run . (run|lock|log|user|mount|utmp|initctl|dbus|systemd|udev|tmpfiles.d|credentials|host|sudo|agetty.reload|shm|.*\.pid)$' || true
 systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1, $2}'
