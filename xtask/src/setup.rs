@@ -6,10 +6,11 @@ use anyhow::{Result, bail};
 
 use crate::sh::run;
 
-/// A package, and the program that shows it is there.
+/// A package, and the program, or the file, that shows it is there.
 const PACKAGES: &[(&str, &str)] = &[
-    // etcd-client's build reads etcd's protocol definitions.
+    // etcd-client's build reads etcd's protocol definitions, and what these import.
     ("protobuf-compiler", "protoc"),
+    ("libprotobuf-dev", "/usr/include/google/protobuf/descriptor.proto"),
     ("gcc", "cc"),
     ("etcd-server", "etcd"),
     ("systemd-container", "systemd-nspawn"),
@@ -22,6 +23,9 @@ const PACKAGES: &[(&str, &str)] = &[
 ];
 
 fn there(program: &str) -> bool {
+    if program.starts_with('/') {
+        return std::path::Path::new(program).exists();
+    }
     // sbin is not on every user's path.
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| std::path::Path::new(dir).join(program).exists())
