@@ -44,6 +44,7 @@ pub mod reviews;
 pub mod server;
 pub mod service_ip;
 pub mod subresources;
+pub mod webhook;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -185,6 +185,7 @@ impl ApiServer {
             now: config.now,
         });
         follow::start(&server, rbac, node);
+        server.registry.admission.start(&server);
         custom::definitions::start(&server);
         let ready = bootstrap::start(
             &server,

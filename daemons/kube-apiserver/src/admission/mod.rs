@@ -1,80 +1,32 @@
 //! Admission: plugins that complete an object before it is checked, and plugins that refuse it afterwards.
 //!
-//! Plugins are pure over the object and what [`Lookup`] has in memory; they await nothing.
+//! A [`Plugin`] is pure over the object and what [`Lookup`] has in memory; it awaits nothing. Behind them come those that may
+//! wait, each a [`Dynamic`].
 
 mod default_tolerations;
+pub mod dynamic;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod rbac_escalation;
+mod request;
 mod service_account;
 mod storage_class;
 mod taint_nodes;
 
 use std::sync::{Arc, OnceLock};
 
-use machinery::gvk::GroupResource;
 use machinery::status::Status;
 use serde_json::Value;
 
-use crate::authn::user::User;
+pub use self::dynamic::Dynamic;
+use self::dynamic::{Mutation, Reinvocation, Validation};
+pub use self::request::{Operation, Request};
 use crate::authz::Authorizer;
 use crate::lookup::Lookup;
-use crate::registry::{Context, Served};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    Create,
-    Update,
-    Delete,
-    Connect,
-}
-
-/// What is to be admitted.
-pub struct Request<'r> {
-    pub user: &'r User,
-    pub operation: Operation,
-    pub resource: GroupResource,
-    pub kind: &'r str,
-    pub subresource: &'r str,
-    pub namespace: &'r str,
-    /// Empty when the name is still to be generated.
-    pub name: &'r str,
-    /// Of a deletion.
-    pub grace_period_seconds: Option<i64>,
-}
-
-impl<'r> Request<'r> {
-    pub fn new(
-        cx: &'r Context,
-        served: &'r Served,
-        operation: Operation,
-        subresource: &'r str,
-        namespace: &'r str,
-        name: &'r str,
-    ) -> Self {
-        Self {
-            user: &cx.user,
-            operation,
-            resource: served.group_resource(),
-            kind: &served.resource.kind,
-            subresource,
-            namespace,
-            name,
-            grace_period_seconds: None,
-        }
-    }
-
-    /// Whether this is about the resource itself, not a subresource.
-    pub fn is(&self, group: &str, resource: &str) -> bool {
-        self.resource.group == group && self.resource.resource == resource && self.subresource.is_empty()
-    }
-
-    pub fn forbidden(&self, why: impl std::fmt::Display) -> Status {
-        Status::forbidden(&self.resource, self.name, why)
-    }
-}
+use crate::registry::Registry;
+use crate::server::Server;
 
 /// One plugin. Hooks it does not need have defaults.
 pub trait Plugin: Send + Sync + 'static {
@@ -105,8 +57,10 @@ pub trait Plugin: Send + Sync + 'static {
 /// All plugins that are switched on, in upstream's order.
 pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
-    /// Set once the registry, which answers it, exists.
-    lookup: OnceLock<Arc<dyn Lookup>>,
+    /// Those that may wait, after the others.
+    dynamic: Vec<Arc<dyn Dynamic>>,
+    /// Set once the registry, which answers them, exists.
+    registry: OnceLock<Arc<Registry>>,
 }
 
 /// Switched on unless `--disable-admission-plugins` names them.
@@ -158,9 +112,12 @@ impl Chain {
             Box::new(storage_class::DefaultStorageClass),
             Box::new(rbac_escalation::RbacEscalation::new(authorizer.clone())),
         ];
-        if let Some(unknown) = enable.iter().chain(disable).find(|name| {
-            !name.is_empty() && !ACCEPTED.contains(&name.as_str()) && !all.iter().any(|plugin| plugin.name() == name.as_str())
-        }) {
+        // Mutating policies before mutating webhooks, validating policies before validating webhooks, quota behind everything
+        // that could still refuse.
+        let all_dynamic: Vec<Arc<dyn Dynamic>> = vec![];
+        let names: Vec<&str> = all.iter().map(|p| p.name()).chain(all_dynamic.iter().map(|p| p.name())).collect();
+        let known = |name: &String| name.is_empty() || ACCEPTED.contains(&name.as_str()) || names.contains(&name.as_str());
+        if let Some(unknown) = enable.iter().chain(disable).find(|name| !known(name)) {
             return Err(UnknownPlugin(unknown.clone()));
         }
         let on = |name: &str| {
@@ -168,26 +125,72 @@ impl Chain {
             !named(disable) && (DEFAULT.contains(&name) || named(enable))
         };
         let plugins = all.into_iter().filter(|plugin| on(plugin.name())).collect();
-        Ok(Self { plugins, lookup: OnceLock::new() })
+        let dynamic = all_dynamic.into_iter().filter(|plugin| on(plugin.name())).collect();
+        Ok(Self { plugins, dynamic, registry: OnceLock::new() })
     }
 
-    pub fn connect(&self, lookup: Arc<dyn Lookup>) {
+    pub fn connect(&self, registry: Arc<Registry>) {
         // Called once, at start.
-        let _ = self.lookup.set(lookup);
+        let _ = self.registry.set(registry);
     }
 
-    fn lookup(&self) -> Result<&dyn Lookup, Status> {
-        self.lookup.get().map(AsRef::as_ref).ok_or_else(|| Status::unavailable("the server is starting"))
+    /// Lets the plugins begin to follow what configures them.
+    pub fn start(&self, server: &Arc<Server>) {
+        self.dynamic.iter().for_each(|plugin| plugin.clone().start(server));
     }
 
-    pub fn mutate(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-        let lookup = self.lookup()?;
+    fn registry(&self) -> Result<&Arc<Registry>, Status> {
+        self.registry.get().ok_or_else(|| Status::unavailable("the server is starting"))
+    }
+
+    fn mutate_statically(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        let lookup: &dyn Lookup = self.registry()?.as_ref();
         self.plugins.iter().try_for_each(|plugin| plugin.mutate(request, object, old, lookup))
     }
 
-    pub fn validate(&self, request: &Request<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
-        let lookup = self.lookup()?;
-        self.plugins.iter().try_for_each(|plugin| plugin.validate(request, object, old, lookup))
+    fn concerned(&self, request: &Request<'_>) -> impl Iterator<Item = &Arc<dyn Dynamic>> {
+        self.dynamic.iter().filter(|plugin| plugin.concerns(request))
+    }
+
+    /// Completes the object.
+    pub async fn mutate(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        self.mutate_statically(request, object, old)?;
+        self.mutate_dynamically(request, object, old).await
+    }
+
+    /// The plugins that may wait; twice, if one of them changed what another saw and both want to know.
+    async fn mutate_dynamically(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+        if self.concerned(request).next().is_none() {
+            return Ok(());
+        }
+        let registry = self.registry()?;
+        let mut mutation = Mutation { request, object, old, registry, reinvocation: Reinvocation::default() };
+        for plugin in self.concerned(request) {
+            plugin.mutate(&mut mutation).await?;
+        }
+        if !mutation.reinvocation.wanted {
+            return Ok(());
+        }
+        mutation.reinvocation.again = true;
+        self.mutate_statically(request, mutation.object, old)?;
+        for plugin in self.concerned(request) {
+            plugin.mutate(&mut mutation).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn validate(&self, request: &Request<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let registry = self.registry()?;
+        let lookup: &dyn Lookup = registry.as_ref();
+        self.plugins.iter().try_for_each(|plugin| plugin.validate(request, object, old, lookup))?;
+        if self.concerned(request).next().is_none() {
+            return Ok(());
+        }
+        let validation = Validation { request, object, old, registry };
+        for plugin in self.concerned(request) {
+            plugin.validate(&validation).await?;
+        }
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 //! | Question | Answer |
 //! |---|---|
 //! | To which machine does a request go? | [`target`] |
+//! | What do admission plugins see of it? | [`admit`] |
 //! | How is that machine reached? | [`backend`] |
 //! | How do exec, attach and port-forward get through? | [`command`] |
 //! | How do logs? | [`log`] |
@@ -11,6 +12,7 @@
 //! **Invariants:** a redirect of a backend is never followed; a connection is handed over to a backend only after that
 //! backend answered 101; credentials of the client are never passed on.
 
+mod admit;
 mod backend;
 mod command;
 mod forward;
@@ -59,13 +61,18 @@ pub async fn connect(server: &Arc<Server>, connect: Connect) -> Result<Response<
         "log" => log::serve(server, connect).await,
         "exec" | "attach" => {
             may_create(server, &connect)?;
+            admit::admit(server, &connect.path, &connect.user, &connect.parts.uri).await?;
             command::exec(server, connect).await
         }
         "portforward" => {
             may_create(server, &connect)?;
+            admit::admit(server, &connect.path, &connect.user, &connect.parts.uri).await?;
             command::port_forward(server, connect).await
         }
-        _ => forward::serve(server, connect).await,
+        _ => {
+            admit::admit(server, &connect.path, &connect.user, &connect.parts.uri).await?;
+            forward::serve(server, connect).await
+        }
     }
 }
 

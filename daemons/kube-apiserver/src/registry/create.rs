@@ -85,7 +85,7 @@ impl Registry {
         }
         let given = meta::name(&object).to_owned();
         let request = Request::new(cx, served, Operation::Create, "", namespace, &given);
-        self.admission.mutate(&request, &mut object, None)?;
+        self.admission.mutate(&request, &mut object, None).await?;
         served.default(&mut object);
         served.strategy.prepare_for_create(&mut object);
         served.strategy.set_creator(&mut object, &cx.user);
@@ -99,7 +99,7 @@ impl Registry {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }
         served.strategy.warnings(&object).into_iter().for_each(|warning| cx.warn(warning));
-        self.admission.validate(&request, &object, None)?;
+        self.admission.validate(&request, &object, None).await?;
         if cx.options.dry_run {
             return Ok(object);
         }

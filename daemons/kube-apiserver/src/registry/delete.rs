@@ -66,11 +66,11 @@ impl Registry {
         let stored = entry.value().ok_or_else(|| Status::internal("the stored object cannot be read"))?;
         let object = served.from_storage(stored);
         check_preconditions(served, &object, name, options)?;
-        let mut request = Request::new(cx, served, Operation::Delete, "", namespace, name);
-        request.grace_period_seconds = options.grace_period_seconds;
-        self.admission.validate(&request, &Value::Null, Some(&object))?;
-        let plan = plan(served, &object, options, cx.now)?;
         let dry_run = cx.options.dry_run || options.is_dry_run()?;
+        let request = Request::new(cx, served, Operation::Delete, "", namespace, name).deleting(options, dry_run);
+        self.admission.mutate(&request, &mut Value::Null, Some(&object)).await?;
+        self.admission.validate(&request, &Value::Null, Some(&object)).await?;
+        let plan = plan(served, &object, options, cx.now)?;
         let (result, mut after, gone) = match plan {
             Plan::Wait => return Ok(Some(Deleted::Pending(object))),
             Plan::Mark(marked) if dry_run => return Ok(Some(Deleted::Pending(marked))),

@@ -2,7 +2,7 @@
 
 use machinery::selector::{FieldSelector, LabelSelector};
 use machinery::status::Status;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::request_info::query_pairs;
 
@@ -20,6 +20,8 @@ pub enum FieldValidation {
 pub struct WriteOptions {
     pub dry_run: bool,
     pub field_manager: String,
+    /// Whether the client named the manager itself.
+    pub manager_given: bool,
     pub field_validation: FieldValidation,
     /// Take over fields that others manage (apply only).
     pub force: Option<bool>,
@@ -43,7 +45,8 @@ impl WriteOptions {
         if options.field_manager.len() > MANAGER_BYTES_MAX {
             return Err(Status::bad_request(format!("fieldManager: Too long: may not be more than {MANAGER_BYTES_MAX} bytes")));
         }
-        if options.field_manager.is_empty() {
+        options.manager_given = !options.field_manager.is_empty();
+        if !options.manager_given {
             options.field_manager = manager_of_agent(user_agent);
         }
         Ok(options)
@@ -230,21 +233,28 @@ fn version_match(value: &str) -> Result<VersionMatch, Status> {
 }
 
 /// `meta/v1` DeleteOptions.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct DeleteOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub preconditions: Option<Preconditions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation_policy: Option<String>,
     /// The older way to say `Orphan` or `Background`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub orphan_dependents: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub dry_run: Option<Vec<String>>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Preconditions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
 }
 

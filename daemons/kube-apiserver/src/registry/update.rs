@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::store::EntryExt;
 use super::{Context, Registry, Served, TypeSource, managers, metadata, traits};
 use crate::admission::{Operation, Request};
+use crate::subresources::scale;
 
 /// How often a change is tried again on an object that moved on meanwhile.
 const ATTEMPTS_MAX: usize = 5;
@@ -160,7 +161,8 @@ impl Registry {
             managers::update(served, Some(old), &mut new, &cx.options.field_manager, subresource, cx.now);
         }
         let request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
-        self.admission.mutate(&request, &mut new, Some(old))?;
+        let seen = Seen::of(served, subresource);
+        self.admit(&request, seen, &mut new, old).await?;
         served.default(&mut new);
         served.strategy.prepare_for_update(&mut new, old, subresource);
         if subresource == "binding" {
@@ -177,8 +179,51 @@ impl Registry {
         if subresource.is_empty() {
             served.strategy.warnings(&new).into_iter().for_each(|warning| cx.warn(warning));
         }
-        self.admission.validate(&request, &new, Some(old))?;
+        match seen {
+            Seen::Whole => self.admission.validate(&request, &new, Some(old)).await?,
+            Seen::Scale => {
+                let request = request.of_kind("autoscaling/v1", "Scale");
+                self.admission.validate(&request, &scale::show(served, &new), Some(&scale::show(served, old))).await?;
+            }
+            Seen::Nothing => {}
+        }
         Ok(new)
+    }
+
+    /// Lets admission change what it sees of the object.
+    async fn admit(&self, request: &Request<'_>, seen: Seen, new: &mut Value, old: &Value) -> Result<(), Status> {
+        match seen {
+            Seen::Whole => self.admission.mutate(request, new, Some(old)).await,
+            Seen::Scale => {
+                let served = request.served;
+                let (mut scale, old_scale) = (scale::show(served, new), scale::show(served, old));
+                let request = Request::new(request.cx, served, Operation::Update, "scale", request.namespace, request.name)
+                    .of_kind("autoscaling/v1", "Scale");
+                self.admission.mutate(&request, &mut scale, Some(&old_scale)).await?;
+                *new = scale::write(served, new, &scale)?;
+                Ok(())
+            }
+            Seen::Nothing => Ok(()),
+        }
+    }
+}
+
+/// What admission sees of an object that is changed through a subresource.
+#[derive(Clone, Copy)]
+enum Seen {
+    Whole,
+    Scale,
+    /// A binding was admitted as the object it is.
+    Nothing,
+}
+
+impl Seen {
+    fn of(served: &Served, subresource: &str) -> Self {
+        match subresource {
+            "scale" if served.resource.subresource("scale").is_some() => Self::Scale,
+            "binding" => Self::Nothing,
+            _ => Self::Whole,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use machinery::meta;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
+use crate::admission::{Operation, Request};
 use crate::body;
 use crate::endpoints::Call;
 use crate::registry::update::{Changed, Target};
@@ -13,13 +14,17 @@ use crate::respond::Body;
 
 /// `pods/NAME/binding`, and the older resource `bindings`.
 pub async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
-    let binding = body::typed(&call.cx, &call.parts.headers, bytes, "v1", "Binding")?;
+    let mut binding = body::typed(&call.cx, &call.parts.headers, bytes, "v1", "Binding")?;
     let name = if call.path.name.is_empty() { meta::name(&binding).to_owned() } else { call.path.name.clone() };
     if !meta::name(&binding).is_empty() && meta::name(&binding) != name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let registry = &call.server.registry;
     let pods = registry.stored("", "pods").ok_or_else(Status::no_such_path)?;
+    let request =
+        Request::new(&call.cx, &pods, Operation::Create, "binding", &call.path.namespace, &name).of_kind("v1", "Binding");
+    registry.admission.mutate(&request, &mut binding, None).await?;
+    registry.admission.validate(&request, &binding, None).await?;
     let target = Target { served: &pods, namespace: &call.path.namespace, name: &name, subresource: "binding" };
     let now = call.cx.now;
     let change = |old: Option<&Value>| {

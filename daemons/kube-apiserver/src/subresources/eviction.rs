@@ -19,7 +19,7 @@ use crate::respond::Body;
 const DISRUPTED_MAX: usize = 2000;
 
 pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
-    let eviction = body::typed(&call.cx, &call.parts.headers, bytes, "policy/v1", "Eviction")?;
+    let mut eviction = body::typed(&call.cx, &call.parts.headers, bytes, "policy/v1", "Eviction")?;
     let name = &call.path.name;
     if !meta::name(&eviction).is_empty() && meta::name(&eviction) != name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
@@ -28,8 +28,11 @@ pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Bod
         Some(options) => serde_json::from_value(options.clone()).map_err(|error| Status::bad_request(error.to_string()))?,
         None => DeleteOptions::default(),
     };
-    let request = Request::new(&call.cx, call.served, Operation::Create, "eviction", call.namespace(), name);
-    call.server.registry.admission.validate(&request, &eviction, None)?;
+    let request = Request::new(&call.cx, call.served, Operation::Create, "eviction", call.namespace(), name)
+        .of_kind("policy/v1", "Eviction");
+    let admission = &call.server.registry.admission;
+    admission.mutate(&request, &mut eviction, None).await?;
+    admission.validate(&request, &eviction, None).await?;
     let entry = call.server.registry.get(call.served, call.namespace(), name, &Default::default()).await?;
     let pod = entry.value().ok_or_else(|| Status::internal("the stored object cannot be read"))?;
     let dry_run = call.cx.options.dry_run || options.is_dry_run()?;

@@ -3,7 +3,7 @@
 mod approval;
 mod binding;
 mod eviction;
-mod scale;
+pub(crate) mod scale;
 mod token;
 
 use http::{Response, StatusCode};

@@ -62,7 +62,7 @@ pub(super) async fn handle(call: &Call<'_>, verb: Verb, bytes: &[u8]) -> Result<
 }
 
 /// The scale of an object.
-fn show(served: &Served, object: &Value) -> Value {
+pub(crate) fn show(served: &Served, object: &Value) -> Value {
     let paths = paths(served);
     let number = |path: &str| meta::get_dotted(object, path).and_then(Value::as_i64).unwrap_or(0);
     let mut metadata = json!({});
@@ -90,7 +90,7 @@ fn selector_of(selector: &Value) -> Option<String> {
 }
 
 /// The object with the scale's number.
-fn write(served: &Served, old: &Value, scale: &Value) -> Result<Value, Status> {
+pub(crate) fn write(served: &Served, old: &Value, scale: &Value) -> Result<Value, Status> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
     if replicas < 0 {
         let path = machinery::field::Path::new("spec").child("replicas");

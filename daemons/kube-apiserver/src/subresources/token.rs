@@ -28,8 +28,11 @@ pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Bod
     let account = entry.value().ok_or_else(|| Status::internal("the stored object cannot be read"))?;
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(DEFAULT_SECONDS);
     check_seconds(seconds)?;
-    let admission = Request::new(&call.cx, call.served, Operation::Create, "token", call.namespace(), name);
-    call.server.registry.admission.validate(&admission, &request, None)?;
+    let admitted = Request::new(&call.cx, call.served, Operation::Create, "token", call.namespace(), name)
+        .of_kind("authentication.k8s.io/v1", "TokenRequest");
+    let admission = &call.server.registry.admission;
+    admission.mutate(&admitted, &mut request, None).await?;
+    admission.validate(&admitted, &request, None).await?;
     let seconds = call.server.token_seconds_max.map_or(seconds, |max| seconds.min(max));
     let bound = bound_to(call, &account, &request["spec"]["boundObjectRef"])?;
     let mut audiences: Vec<String> =
