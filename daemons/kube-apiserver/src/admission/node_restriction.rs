@@ -284,20 +284,14 @@ mod tests {
     use super::*;
     use crate::authn::user::{NODES, User};
     use crate::lookup::Fixed;
+    use crate::registry::Context;
+    use crate::registry::options::WriteOptions;
 
     fn check(operation: Operation, resource: &str, name: &str, object: Value, old: Value, expected: Result<(), &str>) {
         let user = User::new("system:node:n1", &[NODES]);
         let (path, subresource) = resource.split_once(':').unwrap_or((resource, ""));
-        let request = Request {
-            user: &user,
-            operation,
-            resource: GroupResource::from(path),
-            kind: "",
-            subresource,
-            namespace: "ns",
-            name,
-            grace_period_seconds: None,
-        };
+        let cx = Context::new(user.into(), jiff::Timestamp::UNIX_EPOCH, WriteOptions::default());
+        let request = Request::for_tests(&cx, operation, GroupResource::from(path), subresource, "ns", name);
         let lookup = Fixed(vec![
             ("nodes", json!({"metadata": {"name": "n1", "uid": "u"}})),
             (

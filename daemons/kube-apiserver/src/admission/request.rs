@@ -2,6 +2,7 @@
 
 use machinery::gvk::{GroupResource, Gvk, Gvr};
 use machinery::status::Status;
+use schema::Resource;
 use serde_json::{Value, json};
 
 use crate::authn::user::User;
@@ -31,8 +32,8 @@ impl Operation {
 /// A request as admission plugins see it. Its object and the old one are given beside it.
 pub struct Request<'r> {
     pub cx: &'r Context,
-    /// The resource as it was asked for.
-    pub served: &'r Served,
+    /// The resource as it was asked for, with its version.
+    pub definition: &'r Resource,
     pub user: &'r User,
     pub operation: Operation,
     pub resource: GroupResource,
@@ -62,7 +63,7 @@ impl<'r> Request<'r> {
     ) -> Self {
         Self {
             cx,
-            served,
+            definition: &served.resource,
             user: &cx.user,
             operation,
             resource: served.group_resource(),
@@ -72,6 +73,36 @@ impl<'r> Request<'r> {
             namespace,
             name,
             dry_run: cx.options.dry_run,
+            grace_period_seconds: None,
+            delete_options: None,
+        }
+    }
+
+    /// A request for a built-in resource, for tests.
+    #[cfg(test)]
+    pub fn for_tests(
+        cx: &'r Context,
+        operation: Operation,
+        resource: GroupResource,
+        subresource: &'r str,
+        namespace: &'r str,
+        name: &'r str,
+    ) -> Self {
+        let all = &schema::builtin().resources;
+        let of = |r: &&Resource| r.group == resource.group && r.plural == resource.resource;
+        let definition = all.iter().find(of).expect("a built-in resource");
+        Self {
+            cx,
+            definition,
+            user: &cx.user,
+            operation,
+            resource,
+            kind: &definition.kind,
+            own_kind: None,
+            subresource,
+            namespace,
+            name,
+            dry_run: false,
             grace_period_seconds: None,
             delete_options: None,
         }
@@ -109,13 +140,13 @@ impl<'r> Request<'r> {
                 let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
                 Gvk::new(group, version, kind)
             }
-            None => Gvk::new(&self.served.resource.group, &self.served.resource.version, self.kind),
+            None => Gvk::new(&self.definition.group, &self.definition.version, self.kind),
         }
     }
 
     /// Group, version and plural name as they were asked for.
     pub fn requested(&self) -> Gvr {
-        let resource = &self.served.resource;
+        let resource = self.definition;
         Gvr::new(&resource.group, &resource.version, &resource.plural)
     }
 

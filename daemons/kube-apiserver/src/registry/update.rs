@@ -162,7 +162,7 @@ impl Registry {
         }
         let request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
         let seen = Seen::of(served, subresource);
-        self.admit(&request, seen, &mut new, old).await?;
+        self.admit(&request, served, seen, &mut new, old).await?;
         served.default(&mut new);
         served.strategy.prepare_for_update(&mut new, old, subresource);
         if subresource == "binding" {
@@ -191,11 +191,17 @@ impl Registry {
     }
 
     /// Lets admission change what it sees of the object.
-    async fn admit(&self, request: &Request<'_>, seen: Seen, new: &mut Value, old: &Value) -> Result<(), Status> {
+    async fn admit(
+        &self,
+        request: &Request<'_>,
+        served: &Served,
+        seen: Seen,
+        new: &mut Value,
+        old: &Value,
+    ) -> Result<(), Status> {
         match seen {
             Seen::Whole => self.admission.mutate(request, new, Some(old)).await,
             Seen::Scale => {
-                let served = request.served;
                 let (mut scale, old_scale) = (scale::show(served, new), scale::show(served, old));
                 let request = Request::new(request.cx, served, Operation::Update, "scale", request.namespace, request.name)
                     .of_kind("autoscaling/v1", "Scale");
