@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use kctl_tests::scenarios::{BY_NAME, SCENARIOS};
+use kctl_tests::scenarios::SCENARIOS;
 use kctl_tests::world::World;
 
 struct Arguments {
@@ -31,9 +31,9 @@ fn parse() -> Result<Arguments> {
             "--cache" => arguments.cache = value()?.into(),
             "--lab" => arguments.lab = value()?,
             "--keep" => arguments.keep = true,
-            name if SCENARIOS.iter().chain(BY_NAME).any(|(n, _)| *n == name) => arguments.names.push(word),
+            name if SCENARIOS.iter().any(|(n, _)| *n == name) => arguments.names.push(word),
             other => {
-                let names: Vec<_> = SCENARIOS.iter().chain(BY_NAME).map(|(n, _)| *n).collect();
+                let names: Vec<_> = SCENARIOS.iter().map(|(n, _)| *n).collect();
                 bail!("{other:?} is not a scenario: {}", names.join(", "));
             }
         }
@@ -45,9 +45,8 @@ fn main() -> Result<ExitCode> {
     let arguments = parse()?;
     let world = World::new(&arguments.programs, &arguments.cache, &arguments.lab);
     let named = |name: &str| arguments.names.iter().any(|n| n == name);
-    let chosen = SCENARIOS.iter().filter(|(n, _)| arguments.names.is_empty() || named(n));
     let (mut passed, mut failed) = (0, 0);
-    for (name, run) in chosen.chain(BY_NAME.iter().filter(|(n, _)| named(n))) {
+    for (name, run) in SCENARIOS.iter().filter(|(n, _)| arguments.names.is_empty() || named(n)) {
         println!("e2e {name} ...");
         let start = Instant::now();
         match run(&world) {

@@ -1,4 +1,4 @@
-//! Real clients: every kubectl on this machine, kube-rs, the Python client.
+//! Real clients: every kubectl on this machine, kube-rs, the Python and the JavaScript client.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,9 @@ use crate::world::{World, eventually};
 pub(super) fn run(world: &World) -> Result<()> {
     let kubeconfig = world.kubeconfig()?;
     let kubectls = kubectls();
-    ensure!(!kubectls.is_empty(), "no kubectl on this machine");
+    if kubectls.is_empty() {
+        println!("  there is no kubectl on this machine: its part is left out");
+    }
     for program in kubectls {
         let kubectl = Kubectl { program, kubeconfig: kubeconfig.clone(), namespace: "kubectl".to_owned() };
         kubectl.session().with_context(|| format!("with {}", kubectl.program.display()))?;
@@ -22,7 +24,13 @@ pub(super) fn run(world: &World) -> Result<()> {
     succeed(Command::new(world.programs.join("kube-rs-client")).args(["exec", "default", "client"]), &kubeconfig)?;
     let python = python(world)?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python_client.py");
-    succeed(Command::new(python).arg("-Wignore").arg(script).args(["default", "client"]), &kubeconfig)
+    succeed(Command::new(python).arg("-Wignore").arg(script).args(["default", "client"]), &kubeconfig)?;
+    let Some(modules) = javascript(world)? else {
+        println!("  there is no Node.js with npm on this machine: its client is left out");
+        return Ok(());
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/javascript_client.mjs");
+    succeed(Command::new("node").arg(script).arg(modules).args(["default", "client"]), &kubeconfig)
 }
 
 fn succeed(command: &mut Command, kubeconfig: &Path) -> Result<()> {
@@ -33,7 +41,7 @@ fn succeed(command: &mut Command, kubeconfig: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `kubectl` and `kubectl.1.NN` on the path and where Google's packages put them.
+/// Every `kubectl.1.NN`, or else `kubectl`, on the path and where Google's packages put them.
 fn kubectls() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/lib/google-cloud-sdk/bin")]);
@@ -41,10 +49,14 @@ fn kubectls() -> Vec<PathBuf> {
         .filter_map(|dir| std::fs::read_dir(dir).ok())
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("kubectl.1.")))
+        .filter(|path| path.file_name().is_some_and(|n| n == "kubectl" || n.to_string_lossy().starts_with("kubectl.1.")))
         .collect();
     found.sort();
     found.dedup();
+    let versioned = |path: &PathBuf| path.to_string_lossy().contains("kubectl.1.");
+    if found.iter().any(versioned) {
+        found.retain(versioned);
+    }
     found
 }
 
@@ -59,6 +71,22 @@ fn python(world: &World) -> Result<PathBuf> {
         ensure!(install.status.success(), "pip install kubernetes: {}", String::from_utf8_lossy(&install.stderr));
     }
     Ok(python)
+}
+
+/// A directory with the JavaScript client; none without Node.js. Version 1 is the one for every Node.js since 18.
+fn javascript(world: &World) -> Result<Option<PathBuf>> {
+    let there = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
+    if !there("node") || !there("npm") {
+        return Ok(None);
+    }
+    let modules = world.cache.join("javascript");
+    if !modules.join("node_modules/@kubernetes/client-node").exists() {
+        std::fs::create_dir_all(&modules)?;
+        let install = ["install", "--silent", "--no-save", "--no-package-lock", "@kubernetes/client-node@1"];
+        let output = Command::new("npm").current_dir(&modules).args(install).args(["--prefix", "."]).output()?;
+        ensure!(output.status.success(), "npm install: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(Some(modules))
 }
 
 struct Kubectl {
