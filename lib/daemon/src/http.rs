@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,12 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::conn::auto::UpgradeableConnection;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Shutdown;
 use crate::tls::{PeerCertificates, ServerTls};
@@ -33,6 +36,9 @@ pub struct Limits {
     pub header_bytes_max: u32,
     pub header_timeout: Duration,
     pub streams_per_connection_max: u32,
+    /// Streams that a client opened and took back before they were looked at; a connection with more is ended
+    /// (CVE-2023-44487).
+    pub resets_per_connection_max: usize,
     /// How long a graceful end waits for requests under way.
     pub drain_timeout: Duration,
 }
@@ -46,6 +52,7 @@ impl Default for Limits {
             header_bytes_max: 64 * 1024,
             header_timeout: Duration::from_secs(30),
             streams_per_connection_max: 1000,
+            resets_per_connection_max: 20,
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -63,8 +70,19 @@ pub fn in_memory(response: Response<http_body_util::Full<Bytes>>) -> Response<Bo
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteAddr(pub SocketAddr);
 
+/// The connection that a request came on; a request extension.
+#[derive(Clone, Debug)]
+pub struct ConnectionHandle(CancellationToken);
+
+impl ConnectionHandle {
+    /// Takes no further request on this connection, and ends it when those under way have ended.
+    pub fn close_when_idle(&self) {
+        self.0.cancel();
+    }
+}
+
 /// Serves until `shutdown` is requested, then lets requests under way end. `handler` is called once for each request;
-/// it finds [`PeerCertificates`] and [`RemoteAddr`] in the request's extensions.
+/// it finds [`PeerCertificates`], [`RemoteAddr`] and [`ConnectionHandle`] in the request's extensions.
 pub async fn serve<H, F>(listener: TcpListener, tls: Option<Arc<ServerTls>>, limits: Limits, shutdown: Shutdown, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -72,7 +90,7 @@ where
 {
     let connections = Arc::new(Semaphore::new(limits.connections_max));
     let handshakes = Arc::new(Semaphore::new(limits.handshakes_max));
-    let graceful = GracefulShutdown::new();
+    let (draining, tasks) = (CancellationToken::new(), TaskTracker::new());
     loop {
         // The semaphore is never closed.
         let permit = connections.clone().acquire_owned().await.expect("an open semaphore");
@@ -88,17 +106,19 @@ where
                 }
             },
         };
-        let (tls, handshakes, handler, watcher) = (tls.clone(), handshakes.clone(), handler.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        let (tls, handshakes, handler, closing) = (tls.clone(), handshakes.clone(), handler.clone(), draining.child_token());
+        tasks.spawn(async move {
             let _permit = permit;
             let _ = socket.set_nodelay(true);
-            if let Err(error) = connection(socket, peer, tls, &handshakes, limits, watcher, handler).await {
+            if let Err(error) = connection(socket, peer, tls, &handshakes, limits, closing, handler).await {
                 tracing::debug!(%peer, "connection ended: {}", crate::chain(error.as_ref()));
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    draining.cancel();
+    tasks.close();
+    if tokio::time::timeout(limits.drain_timeout, tasks.wait()).await.is_err() {
         tracing::info!("requests were still under way at the end");
     }
 }
@@ -109,17 +129,19 @@ async fn connection<H, F>(
     tls: Option<Arc<ServerTls>>,
     handshakes: &Semaphore,
     limits: Limits,
-    graceful: Watcher,
+    closing: CancellationToken,
     handler: H,
 ) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let handle = ConnectionHandle(closing.clone());
     let service = move |certificates: PeerCertificates| {
         hyper::service::service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(certificates.clone());
             request.extensions_mut().insert(RemoteAddr(peer));
+            request.extensions_mut().insert(handle.clone());
             let answer = handler(request);
             async move { Ok::<_, Infallible>(answer.await) }
         })
@@ -127,7 +149,7 @@ where
     let builder = builder(limits);
     let Some(tls) = tls else {
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(socket), service(PeerCertificates::default()));
-        return graceful.watch(connection.into_owned()).await;
+        return until_closed(connection, &closing).await;
     };
     let stream = {
         let _permit = handshakes.acquire().await?;
@@ -140,7 +162,29 @@ where
     let h2 = state.alpn_protocol() == Some(b"h2".as_slice());
     let builder = if h2 { builder.http2_only() } else { builder.http1_only() };
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service(certificates));
-    graceful.watch(connection.into_owned()).await
+    until_closed(connection, &closing).await
+}
+
+/// A connection that ends by itself, or with the requests that are under way when it is told to close.
+async fn until_closed<I, S, B>(
+    connection: UpgradeableConnection<'_, I, S, TokioExecutor>,
+    closing: &CancellationToken,
+) -> Result<(), Box<dyn Error + Send + Sync>>
+where
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn Error + Send + Sync>>,
+    B: http_body::Body + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+    TokioExecutor: hyper_util::server::conn::auto::HttpServerConnExec<S::Future, B>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
 }
 
 fn builder(limits: Limits) -> hyper_util::server::conn::auto::Builder<TokioExecutor> {
@@ -156,6 +200,8 @@ fn builder(limits: Limits) -> hyper_util::server::conn::auto::Builder<TokioExecu
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams_per_connection_max)
         .max_header_list_size(limits.header_bytes_max)
+        .max_pending_accept_reset_streams(limits.resets_per_connection_max)
+        .max_local_error_reset_streams(limits.resets_per_connection_max * 4)
         // Several watches and uploads share a connection: one that is not read must not starve its siblings.
         .initial_connection_window_size(4 * 1024 * 1024)
         .initial_stream_window_size(256 * 1024)

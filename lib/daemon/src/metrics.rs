@@ -3,7 +3,8 @@
 //! A metric is a `static` made with `const fn new` and registers itself on first use, so that names stand beside the
 //! code that counts. Label values must come from small sets: each combination lives until the process ends.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, RwLock};
@@ -31,30 +32,55 @@ struct Family<T> {
     help: &'static str,
     labels: &'static [&'static str],
     once: Once,
-    series: RwLock<BTreeMap<Labels, Arc<T>>>,
+    series: RwLock<Option<HashMap<Box<str>, Series<T>>>>,
 }
+
+struct Series<T> {
+    labels: Labels,
+    value: Arc<T>,
+}
+
+/// Stands between label values in the key of a series; no value has it.
+const SEPARATOR: char = '\u{1f}';
 
 impl<T> Family<T> {
     const fn new(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Self {
-        Self { name, help, labels, once: Once::new(), series: RwLock::new(BTreeMap::new()) }
+        Self { name, help, labels, once: Once::new(), series: RwLock::new(None) }
     }
 
     fn series(&self, values: &[&str], make: impl FnOnce() -> T) -> Arc<T> {
+        thread_local!(static KEY: RefCell<String> = const { RefCell::new(String::new()) });
         debug_assert_eq!(values.len(), self.labels.len(), "labels of {}", self.name);
-        let found = |map: &BTreeMap<Labels, Arc<T>>| {
-            // A Vec<String> can't be looked up by [&str]: compare in order, families are small.
-            map.iter().find(|(k, _)| k.iter().map(String::as_str).eq(values.iter().copied())).map(|(_, v)| v.clone())
-        };
-        if let Some(series) = found(&self.series.read().unwrap_or_else(|e| e.into_inner())) {
-            return series;
-        }
-        let mut map = self.series.write().unwrap_or_else(|e| e.into_inner());
-        let key: Labels = if map.len() >= SERIES_MAX {
-            vec![String::new(); values.len()]
-        } else {
-            values.iter().map(|v| (*v).to_owned()).collect()
-        };
-        map.entry(key).or_insert_with(|| Arc::new(make())).clone()
+        KEY.with_borrow_mut(|key| {
+            key.clear();
+            for value in values {
+                key.push_str(value);
+                key.push(SEPARATOR);
+            }
+            let known = self.series.read().unwrap_or_else(|e| e.into_inner());
+            if let Some(series) = known.as_ref().and_then(|map| map.get(key.as_str())) {
+                return series.value.clone();
+            }
+            drop(known);
+            self.add_series(key, values, make)
+        })
+    }
+
+    fn add_series(&self, key: &str, values: &[&str], make: impl FnOnce() -> T) -> Arc<T> {
+        let mut series = self.series.write().unwrap_or_else(|e| e.into_inner());
+        let map = series.get_or_insert_default();
+        let full = map.len() >= SERIES_MAX && !map.contains_key(key);
+        let key = if full { SEPARATOR.to_string().repeat(values.len()) } else { key.to_owned() };
+        let labels = || values.iter().map(|v| if full { String::new() } else { (*v).to_owned() }).collect();
+        map.entry(key.into()).or_insert_with(|| Series { labels: labels(), value: Arc::new(make()) }).value.clone()
+    }
+
+    /// All series in the order of their labels.
+    fn sorted(&self) -> Vec<(Labels, Arc<T>)> {
+        let series = self.series.read().unwrap_or_else(|e| e.into_inner());
+        let mut all: Vec<_> = series.iter().flat_map(HashMap::values).map(|s| (s.labels.clone(), s.value.clone())).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
     }
 
     fn head(&self, out: &mut String, kind: &str) {
@@ -154,13 +180,13 @@ pub fn render() -> String {
         match metric {
             Metric::Counter(m) => {
                 m.0.head(&mut out, "counter");
-                for (labels, cell) in m.0.series.read().unwrap_or_else(|e| e.into_inner()).iter() {
+                for (labels, cell) in &m.0.sorted() {
                     let _ = writeln!(out, "{}{} {}", m.0.name, m.0.label_text(labels, None), cell.load(Ordering::Relaxed));
                 }
             }
             Metric::Gauge(m) => {
                 m.0.head(&mut out, "gauge");
-                for (labels, cell) in m.0.series.read().unwrap_or_else(|e| e.into_inner()).iter() {
+                for (labels, cell) in &m.0.sorted() {
                     let value = f64::from_bits(cell.load(Ordering::Relaxed));
                     let _ = writeln!(out, "{}{} {value}", m.0.name, m.0.label_text(labels, None));
                 }
@@ -175,7 +201,7 @@ pub fn render() -> String {
 fn render_histogram(m: &Histogram, out: &mut String) {
     let f = &m.family;
     f.head(out, "histogram");
-    for (labels, b) in f.series.read().unwrap_or_else(|e| e.into_inner()).iter() {
+    for (labels, b) in &f.sorted() {
         let mut total = 0;
         for (bound, count) in m.bounds.iter().zip(&b.counts) {
             total += count.load(Ordering::Relaxed);
@@ -201,6 +227,13 @@ fn process(out: &mut String) {
         let _ = writeln!(
             out,
             "# HELP process_cpu_seconds_total Total user and system CPU time spent in seconds.\n# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total {seconds}"
+        );
+    }
+    if let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") {
+        let _ = writeln!(
+            out,
+            "# HELP process_open_fds Number of open file descriptors.\n# TYPE process_open_fds gauge\nprocess_open_fds {}",
+            descriptors.count()
         );
     }
     if let Some(pages) = std::fs::read_to_string("/proc/self/statm").ok().and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok()) {

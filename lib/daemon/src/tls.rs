@@ -1,16 +1,14 @@
 //! The server side of TLS: certificates that are read again when their files change, and the peer's certificate.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
-/// Files are looked at again when a connection arrives, at most this often.
-const RECHECK: Duration = Duration::from_secs(5);
+use crate::reload::{RECHECK, Reloading};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -37,14 +35,6 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    fn changed(&self) -> Vec<Option<SystemTime>> {
-        [&self.certificate, &self.key]
-            .into_iter()
-            .chain(&self.client_cas)
-            .map(|path| std::fs::metadata(path).and_then(|m| m.modified()).ok())
-            .collect()
-    }
-
     fn load(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
         let chain = read_certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::Read { path: self.key.clone(), source })?;
@@ -90,17 +80,9 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     Ok(certificates)
 }
 
-struct Loaded {
-    config: Arc<ServerConfig>,
-    stamps: Vec<Option<SystemTime>>,
-    checked: Instant,
-}
-
 /// A server's TLS configuration; after the files changed, new connections get the new certificates.
 pub struct ServerTls {
-    files: Option<TlsFiles>,
-    alpn: Vec<&'static [u8]>,
-    loaded: Mutex<Loaded>,
+    config: Reloading<Arc<ServerConfig>>,
 }
 
 const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
@@ -108,13 +90,8 @@ const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
 impl ServerTls {
     /// Reads the files; h2 and http/1.1 are offered.
     pub fn from_files(files: TlsFiles) -> Result<Self, TlsError> {
-        let stamps = files.changed();
-        let config = Arc::new(files.load(ALPN)?);
-        Ok(Self {
-            files: Some(files),
-            alpn: ALPN.to_vec(),
-            loaded: Mutex::new(Loaded { config, stamps, checked: Instant::now() }),
-        })
+        let watched = [&files.certificate, &files.key].into_iter().chain(&files.client_cas).cloned().collect();
+        Ok(Self { config: Reloading::new(watched, RECHECK, move || files.load(ALPN).map(Arc::new))? })
     }
 
     /// A certificate made for this process's life, as upstream's daemons do without `--tls-cert-file`.
@@ -123,33 +100,19 @@ impl ServerTls {
         let mut params = rcgen::CertificateParams::new(names.to_vec()).map_err(TlsError::SelfSigned)?;
         let common_name = names.first().map_or("localhost", String::as_str);
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("{common_name}@self-signed"));
-        let certificate = params.self_signed(&key).map_err(TlsError::SelfSigned)?;
-        let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
-        let config = build(vec![certificate.der().clone()], key, &client_cas, ALPN, Path::new("self-signed"))?;
-        let loaded = Loaded { config: Arc::new(config), stamps: Vec::new(), checked: Instant::now() };
-        Ok(Self { files: None, alpn: ALPN.to_vec(), loaded: Mutex::new(loaded) })
+        let certificate = params.self_signed(&key).map_err(TlsError::SelfSigned)?.der().clone();
+        let key = key.serialize_der();
+        let watched = client_cas.clone();
+        let load = move || {
+            let key = PrivateKeyDer::Pkcs8(key.clone().into());
+            build(vec![certificate.clone()], key, &client_cas, ALPN, Path::new("self-signed")).map(Arc::new)
+        };
+        Ok(Self { config: Reloading::new(watched, RECHECK, load)? })
     }
 
     /// The configuration for a new connection. Files that can't be read leave the last good one in place.
     pub fn current(&self) -> Arc<ServerConfig> {
-        let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(files) = &self.files
-            && loaded.checked.elapsed() >= RECHECK
-        {
-            loaded.checked = Instant::now();
-            let stamps = files.changed();
-            if stamps != loaded.stamps {
-                match files.load(&self.alpn) {
-                    Ok(config) => {
-                        tracing::info!(certificate = %files.certificate.display(), "serving certificate was read again");
-                        loaded.config = Arc::new(config);
-                        loaded.stamps = stamps;
-                    }
-                    Err(error) => tracing::warn!("{}: the last good certificate stays", crate::chain(&error)),
-                }
-            }
-        }
-        loaded.config.clone()
+        Arc::clone(&self.config.current())
     }
 }
 
