@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rcgen::{KeyPair, PublicKeyData, SigningKey};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{PemObject, SectionKind};
 
 use crate::der::{self, NULL};
 use crate::{Error, Result};
@@ -31,7 +31,17 @@ impl Key {
     /// PKCS#8, and the older `RSA PRIVATE KEY` and `EC PRIVATE KEY`.
     pub fn from_pem(pem: &str) -> Result<Self> {
         let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| Error::Missing("private key"))?;
-        let pkcs8 = match &der {
+        Self::from_der(&der)
+    }
+
+    /// One section of a PEM text.
+    pub(crate) fn from_section(kind: SectionKind, content: &[u8]) -> Result<Self> {
+        let der = PrivateKeyDer::from_pem(kind, content.to_vec()).ok_or(Error::Missing("private key"))?;
+        Self::from_der(&der)
+    }
+
+    fn from_der(der: &PrivateKeyDer<'_>) -> Result<Self> {
+        let pkcs8 = match der {
             PrivateKeyDer::Pkcs8(key) => key.secret_pkcs8_der().to_vec(),
             PrivateKeyDer::Pkcs1(key) => {
                 let algorithm = der::sequence(&[&der::oid(RSA_ENCRYPTION), NULL]);
@@ -99,9 +109,18 @@ impl Key {
         self.0.algorithm() == &rcgen::PKCS_ECDSA_P256_SHA256
     }
 
+    pub(crate) fn is_p384(&self) -> bool {
+        self.0.algorithm() == &rcgen::PKCS_ECDSA_P384_SHA384
+    }
+
     pub(crate) fn is_rsa(&self) -> bool {
         self.0.algorithm() == &rcgen::PKCS_RSA_SHA256
     }
+}
+
+/// `SubjectPublicKeyInfo` of an `RSAPublicKey`.
+pub(crate) fn rsa_spki(pkcs1: &[u8]) -> Vec<u8> {
+    der::sequence(&[&der::sequence(&[&der::oid(RSA_ENCRYPTION), NULL]), &der::bit_string(0, pkcs1)])
 }
 
 fn pkcs8(algorithm: &[u8], key: &[u8]) -> Vec<u8> {
