@@ -9,6 +9,7 @@
 //! * [`memory`], [`etcd`]: the two implementations. One suite (`tests/guarantees.rs`) holds both to the same promises.
 //! * [`feed`]: follows the store through a single watch and is the only writer of every cache.
 //! * [`cache`]: one resource in memory: encoded bytes, index records, secondary indexes, a ring of changes.
+//! * [`transform`]: a store whose values are changed on their way in and out (encryption at rest).
 //! * [`watcher`]: a cursor into that ring.
 //!
 //! **Invariant:** a cache is written by the feed alone, never by a request; a request that writes goes to the storage
@@ -24,6 +25,7 @@ pub mod ordmap;
 pub mod splice;
 pub mod storage;
 pub mod testing;
+pub mod transform;
 pub mod watcher;
 
 pub use cache::{Cache, Change, ChangeKind, Config, Snapshot};
@@ -32,4 +34,5 @@ pub use etcd::{Etcd, EtcdConfig, EtcdTls};
 pub use feed::Feed;
 pub use memory::Memory;
 pub use storage::{Batch, Event, EventKind, ListOptions, Page, Storage, StoreError, Stored, WatchItem, WatchStream};
+pub use transform::{TransformError, Transformed, Transformer};
 pub use watcher::Watcher;

@@ -40,6 +40,11 @@ pub trait Storage: Send + Sync + 'static {
     /// The store's revision now (a linearizable read).
     fn current_revision(&self) -> BoxFuture<'_, Result<u64>>;
 
+    /// Whether the value is kept in a form that a write of the same value would change: by an older key.
+    fn is_stale(&self, _key: &str) -> bool {
+        false
+    }
+
     /// Forgets history before `revision`. Reads and watches from before it fail with [`StoreError::Compacted`].
     fn compact(&self, revision: u64) -> BoxFuture<'_, Result<()>>;
 }
