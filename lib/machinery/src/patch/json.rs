@@ -6,6 +6,8 @@ use super::PatchError;
 
 /// Operations in one patch.
 pub const OPERATIONS_MAX: usize = 10_000;
+/// Bytes of text that count as one more node.
+const NODE_TEXT_BYTES: usize = 16;
 /// Nodes that all `copy` operations of one patch may add together.
 const COPIED_NODES_MAX: usize = 1_000_000;
 
@@ -81,6 +83,7 @@ fn nodes(v: &Value) -> usize {
     match v {
         Value::Array(items) => 1 + items.iter().map(nodes).sum::<usize>(),
         Value::Object(map) => 1 + map.values().map(nodes).sum::<usize>(),
+        Value::String(text) => 1 + text.len() / NODE_TEXT_BYTES,
         _ => 1,
     }
 }
