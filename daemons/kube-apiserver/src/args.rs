@@ -39,6 +39,13 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub etcd_keyfile: Option<PathBuf>,
 
+    /// Which resources are encrypted in the store, and by which keys (EncryptionConfiguration).
+    #[arg(long, value_name = "FILE")]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Read that file again when it changes.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub encryption_provider_config_automatic_reload: bool,
+
     /// Allow anonymous requests.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub anonymous_auth: bool,
@@ -81,13 +88,68 @@ pub struct Args {
     pub api_audiences: Vec<String>,
     #[arg(long, value_name = "DURATION")]
     pub service_account_max_token_expiration: Option<String>,
-    /// Accepted for compatibility: tokens live as long as they say.
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    /// Let tokens that were mounted into pods unasked live for a year, and note in the audit log who uses them so long.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub service_account_extend_token_expiration: bool,
     #[arg(long, value_name = "URL")]
     pub service_account_jwks_uri: Option<String>,
 
-    /// Ordered list of authorizers: Node, RBAC, AlwaysAllow, AlwaysDeny.
+    /// The OIDC issuers whose tokens are accepted, and whether anonymous requests are (AuthenticationConfiguration).
+    #[arg(long, value_name = "FILE")]
+    pub authentication_config: Option<PathBuf>,
+    /// The URL of an OIDC issuer whose tokens are accepted.
+    #[arg(long, value_name = "URL")]
+    pub oidc_issuer_url: Option<String>,
+    /// The audience of the OIDC issuer's tokens.
+    #[arg(long, default_value = "", value_name = "ID")]
+    pub oidc_client_id: String,
+    /// The authorities of the OIDC issuer's certificate. Those that the system trusts when not given.
+    #[arg(long, value_name = "FILE")]
+    pub oidc_ca_file: Option<PathBuf>,
+    /// The claim that is the user's name.
+    #[arg(long, default_value = "sub", value_name = "CLAIM")]
+    pub oidc_username_claim: String,
+    /// What is put before the user's name; `-` for nothing. The issuer when not given, except before an email address.
+    #[arg(long, default_value = "", value_name = "PREFIX")]
+    pub oidc_username_prefix: String,
+    /// The claim that lists the user's groups.
+    #[arg(long, default_value = "", value_name = "CLAIM")]
+    pub oidc_groups_claim: String,
+    /// What is put before each group.
+    #[arg(long, default_value = "", value_name = "PREFIX")]
+    pub oidc_groups_prefix: String,
+    /// The algorithms that the OIDC issuer may sign with.
+    #[arg(long, value_delimiter = ',', default_value = "RS256", value_name = "ALGORITHMS")]
+    pub oidc_signing_algs: Vec<String>,
+    /// A claim that tokens must have, with its value (KEY=VALUE). May be given several times.
+    #[arg(long, value_name = "CLAIM")]
+    pub oidc_required_claim: Vec<String>,
+    /// The server that knows other bearer tokens, as a kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    pub authentication_token_webhook_config_file: Option<PathBuf>,
+    /// The version of TokenReview that it is asked with: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1", value_parser = ["v1", "v1beta1"], value_name = "VERSION")]
+    pub authentication_token_webhook_version: String,
+    /// Accepted for compatibility: what was accepted is remembered for 10 seconds.
+    #[arg(long, value_name = "DURATION", hide = true)]
+    pub authentication_token_webhook_cache_ttl: Option<String>,
+
+    /// The authorizers in order, as a file (AuthorizationConfiguration).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
+    pub authorization_config: Option<PathBuf>,
+    /// The server that the mode Webhook asks, as a kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    pub authorization_webhook_config_file: Option<PathBuf>,
+    /// The version of SubjectAccessReview that it is asked with: v1 or v1beta1.
+    #[arg(long, default_value = "v1beta1", value_parser = ["v1", "v1beta1"], value_name = "VERSION")]
+    pub authorization_webhook_version: String,
+    /// How long its yes is remembered.
+    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    pub authorization_webhook_cache_authorized_ttl: String,
+    /// How long any other answer is.
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub authorization_webhook_cache_unauthorized_ttl: String,
+    /// Ordered list of authorizers: Node, RBAC, Webhook, AlwaysAllow, AlwaysDeny.
     #[arg(long, value_delimiter = ',', default_value = "AlwaysAllow", value_name = "MODES")]
     pub authorization_mode: Vec<AuthorizationMode>,
     #[arg(long, value_delimiter = ',', value_name = "PLUGINS")]
@@ -127,8 +189,8 @@ pub struct Args {
     /// What the audit log holds: metadata of changes and reads when not given.
     #[arg(long, value_name = "FILE")]
     pub audit_policy_file: Option<PathBuf>,
-    /// Accepted for compatibility: what bounds the log is its size.
-    #[arg(long, value_name = "DAYS", hide = true)]
+    /// How long earlier audit logs are kept.
+    #[arg(long, value_name = "DAYS")]
     pub audit_log_maxage: Option<u32>,
     /// How many earlier audit logs are kept.
     #[arg(long, value_name = "FILES")]
@@ -136,6 +198,32 @@ pub struct Args {
     /// How large the audit log gets before it is put aside.
     #[arg(long, value_name = "MEGABYTES")]
     pub audit_log_maxsize: Option<u32>,
+
+    /// The server that collects audit events, as a kubeconfig.
+    #[arg(long, value_name = "FILE")]
+    pub audit_webhook_config_file: Option<PathBuf>,
+    /// How events are sent there: batch alone, so that no request waits for it.
+    #[arg(long, default_value = "batch", value_parser = ["batch"], value_name = "MODE")]
+    pub audit_webhook_mode: String,
+    /// How many events may wait to be sent.
+    #[arg(long, default_value_t = 10_000, value_name = "EVENTS")]
+    pub audit_webhook_batch_buffer_size: usize,
+    /// How many events are sent at once.
+    #[arg(long, default_value_t = 400, value_name = "EVENTS")]
+    pub audit_webhook_batch_max_size: usize,
+    /// How long events wait for others to be sent with.
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    pub audit_webhook_batch_max_wait: String,
+
+    /// How long a request may take, unless it is one that stays open.
+    #[arg(long, default_value = "1m", value_name = "DURATION")]
+    pub request_timeout: String,
+    /// How long the server goes on to serve after it was told to end and says that it is not ready.
+    #[arg(long, default_value = "0s", value_name = "DURATION")]
+    pub shutdown_delay_duration: String,
+    /// The share of HTTP/2 requests after which a client is asked to connect again, at most 0.02.
+    #[arg(long, default_value_t = 0.0, value_name = "CHANCE")]
+    pub goaway_chance: f64,
 
     /// How many requests that read are served at once.
     #[arg(long, default_value_t = 400, value_name = "N")]
@@ -169,6 +257,8 @@ pub enum AuthorizationMode {
     Node,
     #[value(name = "RBAC")]
     Rbac,
+    #[value(name = "Webhook")]
+    Webhook,
     #[value(name = "AlwaysAllow")]
     AlwaysAllow,
     #[value(name = "AlwaysDeny")]

@@ -4,44 +4,67 @@ use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ::store::{Etcd, EtcdConfig, EtcdTls, Memory, Storage};
+use ::store::{Etcd, EtcdConfig, EtcdTls, Memory, Storage, Transformed};
 use anyhow::{Context, bail};
+use daemon::reload::Reloading;
 use jiff::Timestamp;
+use pki::{PublicKey, TokenSigner, TokenVerifier};
 
 use crate::args::{Args, AuthorizationMode, StorageBackend};
 use crate::authn::front_proxy::FrontProxy;
-use crate::authn::pem::{SigningKey, VerifyingKey};
+use crate::authn::oidc::Oidc;
+use crate::authn::oidc::config::{Anonymous, Configuration, Flags, parse as parse_authentication};
 use crate::authn::service_account::ServiceAccountTokens;
+use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::x509::ClientCa;
-use crate::filters::audit::{Log, Policy};
+use crate::authz::webhook::AccessWebhook;
+use crate::authz::webhook::config::{Entry, Settings, parse as parse_authorization};
+use crate::encryption::{self, Encryption};
+use crate::filters::audit::Audit;
+use crate::filters::audit::backend::{Batching, Log, Webhook};
+use crate::filters::audit::policy::Policy;
 use crate::filters::fairness::Fairness;
 use crate::filters::rotating::Rotation;
-use crate::server::{Authentication, Config, KubeletAccess, ModeName};
+use crate::remote::Remote;
+use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits, ModeName};
 use crate::service_ip::ServiceNetwork;
+use crate::subresources::Lifetimes;
 
+/// As often as upstream looks.
+const ENCRYPTION_RECHECK: Duration = Duration::from_secs(60);
 const DEFAULT_ISSUER: &str = "https://kubernetes.default.svc";
 
 /// Reads everything the flags name.
-pub async fn load(args: &Args) -> anyhow::Result<Config> {
+pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<Config> {
     let address = advertised(args)?;
     let signer = match &args.service_account_signing_key_file {
-        Some(path) => Some(SigningKey::from_pem(&read(path)?).with_context(|| format!("reading {}", path.display()))?),
+        Some(path) => Some(TokenSigner::from_pem(&text(path)?).with_context(|| format!("reading {}", path.display()))?),
         None => None,
     };
     Ok(Config {
-        storage: storage(args).await?,
-        modes: args.authorization_mode.iter().map(|mode| (*mode).into()).collect(),
+        storage: encrypted(args, storage(args).await?)?,
+        modes: authorization(args)?.into_iter().map(mode).collect::<anyhow::Result<_>>()?,
         enable_admission: args.enable_admission_plugins.clone(),
         disable_admission: args.disable_admission_plugins.clone(),
         services: services(args)?,
         advertise: Some((address, args.secure_port)),
         authentication: authentication(args, signer.as_ref())?,
         token_signer: signer,
-        token_seconds_max: args.service_account_max_token_expiration.as_deref().map(seconds).transpose()?.filter(|s| *s > 0),
+        token_lifetimes: Lifetimes {
+            seconds_max: args.service_account_max_token_expiration.as_deref().map(seconds).transpose()?.filter(|s| *s > 0),
+            extend: args.service_account_extend_token_expiration,
+        },
         jwks_uri: args.service_account_jwks_uri.clone(),
         audit: audit(args)?,
-        fairness: Fairness::new(args.max_requests_inflight, args.max_mutating_requests_inflight),
+        limits: Limits {
+            request_timeout: request_timeout(args)?,
+            goaway: Goaway::new(args.goaway_chance)
+                .with_context(|| format!("--goaway-chance can not be less than 0 or greater than {}", Goaway::CHANCE_MAX))?,
+        },
+        terminating,
+        fairness: Fairness::new(args.max_requests_inflight, args.max_mutating_requests_inflight, request_timeout(args)?),
         kubelet: KubeletAccess {
             certificate_authority: args.kubelet_certificate_authority.clone(),
             client_certificate: args.kubelet_client_certificate.clone(),
@@ -53,15 +76,52 @@ pub async fn load(args: &Args) -> anyhow::Result<Config> {
     })
 }
 
-impl From<AuthorizationMode> for ModeName {
-    fn from(mode: AuthorizationMode) -> Self {
-        match mode {
-            AuthorizationMode::Node => Self::Node,
-            AuthorizationMode::Rbac => Self::Rbac,
-            AuthorizationMode::AlwaysAllow => Self::AlwaysAllow,
-            AuthorizationMode::AlwaysDeny => Self::AlwaysDeny,
-        }
+/// The authorizers in order, from the file or from flags.
+fn authorization(args: &Args) -> anyhow::Result<Vec<Entry>> {
+    if let Some(path) = &args.authorization_config {
+        return parse_authorization(&text(path)?).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()));
     }
+    let settings = || {
+        let ttl = |text: &str| Ok::<_, anyhow::Error>(Duration::from_secs(u64::try_from(seconds(text)?).unwrap_or(0)));
+        Ok::<_, anyhow::Error>(Settings {
+            version: args.authorization_webhook_version.clone(),
+            authorized_ttl: ttl(&args.authorization_webhook_cache_authorized_ttl)?,
+            unauthorized_ttl: ttl(&args.authorization_webhook_cache_unauthorized_ttl)?,
+            ..Settings::default()
+        })
+    };
+    let entry = |mode: &AuthorizationMode| {
+        Ok(match (mode, &args.authorization_webhook_config_file) {
+            (AuthorizationMode::Node, _) => Entry::Node,
+            (AuthorizationMode::Rbac, _) => Entry::Rbac,
+            (AuthorizationMode::AlwaysAllow, _) => Entry::AlwaysAllow,
+            (AuthorizationMode::AlwaysDeny, _) => Entry::AlwaysDeny,
+            (AuthorizationMode::Webhook, Some(kubeconfig)) => {
+                Entry::Webhook { kubeconfig: kubeconfig.clone(), settings: settings()? }
+            }
+            (AuthorizationMode::Webhook, None) => {
+                bail!("authorization-mode Webhook's authorization config file not passed")
+            }
+        })
+    };
+    args.authorization_mode.iter().map(entry).collect()
+}
+
+fn mode(entry: Entry) -> anyhow::Result<ModeName> {
+    Ok(match entry {
+        Entry::Node => ModeName::Node,
+        Entry::Rbac => ModeName::Rbac,
+        Entry::AlwaysAllow => ModeName::AlwaysAllow,
+        Entry::AlwaysDeny => ModeName::AlwaysDeny,
+        Entry::Webhook { kubeconfig, settings } => {
+            let remote = Remote::from_kubeconfig(&kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
+            ModeName::Webhook(Arc::new(AccessWebhook::new(remote, settings)))
+        }
+    })
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -86,6 +146,19 @@ async fn storage(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(Arc::new(etcd))
 }
 
+/// The same store, with values sealed as `--encryption-provider-config` says.
+fn encrypted(args: &Args, storage: Arc<dyn Storage>) -> anyhow::Result<Arc<dyn Storage>> {
+    let Some(path) = args.encryption_provider_config.clone() else { return Ok(storage) };
+    let watched = if args.encryption_provider_config_automatic_reload { vec![path.clone()] } else { Vec::new() };
+    let load = move || {
+        let text = std::fs::read_to_string(&path)?;
+        let parsed = encryption::config::parse(&text);
+        parsed.map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{}: {why}", path.display())))
+    };
+    let configuration = Reloading::new(watched, ENCRYPTION_RECHECK, load).context("--encryption-provider-config")?;
+    Ok(Arc::new(Transformed::new(storage, Arc::new(Encryption::new(configuration)))))
+}
+
 fn services(args: &Args) -> anyhow::Result<ServiceNetwork> {
     let ranges = args.service_cluster_ip_range.iter().map(|text| text.parse()).collect::<Result<Vec<_>, _>>();
     let ranges = ranges.context("--service-cluster-ip-range")?;
@@ -107,6 +180,18 @@ fn seconds(text: &str) -> anyhow::Result<i64> {
     Ok(span.as_secs())
 }
 
+/// `--request-timeout`.
+pub fn request_timeout(args: &Args) -> anyhow::Result<Duration> {
+    let seconds = u64::try_from(seconds(&args.request_timeout)?).ok().filter(|seconds| *seconds > 0);
+    Ok(Duration::from_secs(seconds.context("--request-timeout must be longer than a second")?))
+}
+
+/// `--shutdown-delay-duration`.
+pub fn shutdown_delay(args: &Args) -> anyhow::Result<Duration> {
+    let seconds = u64::try_from(seconds(&args.shutdown_delay_duration)?);
+    Ok(Duration::from_secs(seconds.context("--shutdown-delay-duration can not be negative value")?))
+}
+
 /// The address others reach this host at: the one of the interface that leads out.
 fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
     if let Some(address) = args.advertise_address {
@@ -123,7 +208,7 @@ fn advertised(args: &Args) -> anyhow::Result<IpAddr> {
     Ok(route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip()))
 }
 
-fn authentication(args: &Args, signer: Option<&SigningKey>) -> anyhow::Result<Authentication> {
+fn authentication(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result<Authentication> {
     let ca = |path: &Path| ClientCa::from_file(path).with_context(|| format!("reading the authorities in {}", path.display()));
     let client_ca = args.client_ca_file.as_deref().map(ca).transpose()?;
     let or = |list: &[String], default: &[&str]| {
@@ -140,23 +225,64 @@ fn authentication(args: &Args, signer: Option<&SigningKey>) -> anyhow::Result<Au
         }),
         None => None,
     };
+    let service_accounts = service_accounts(args, signer)?;
+    let own = service_accounts.as_ref().map(|tokens| tokens.issuers.clone()).unwrap_or_default();
+    let api_audiences = service_accounts.as_ref().map_or_else(|| args.api_audiences.clone(), |t| t.api_audiences.clone());
+    let others = other_issuers(args, &own)?;
+    let oidc = others.issuers.into_iter().map(|issuer| Arc::new(Oidc::new(issuer, api_audiences.clone()))).collect();
+    let webhook = match &args.authentication_token_webhook_config_file {
+        Some(path) => Some(TokenWebhook {
+            remote: Remote::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?,
+            version: args.authentication_token_webhook_version.clone(),
+            api_audiences: api_audiences.clone(),
+        }),
+        None => None,
+    };
+    let by_flag = if args.anonymous_auth { Anonymous::Everywhere } else { Anonymous::No };
     Ok(Authentication {
         front_proxy,
         client_ca,
-        service_accounts: service_accounts(args, signer)?,
+        service_accounts,
         bootstrap_tokens: args.enable_bootstrap_token_auth,
-        anonymous: args.anonymous_auth,
+        oidc,
+        webhook,
+        anonymous: others.anonymous.unwrap_or(by_flag),
+        api_audiences,
     })
 }
 
-fn service_accounts(args: &Args, signer: Option<&SigningKey>) -> anyhow::Result<Option<ServiceAccountTokens>> {
+/// The OIDC issuers of the configuration file or of flags.
+fn other_issuers(args: &Args, own: &[String]) -> anyhow::Result<Configuration> {
+    match (&args.authentication_config, &args.oidc_issuer_url) {
+        (Some(_), Some(_)) => bail!("authentication-config file and oidc-* flags are mutually exclusive"),
+        (Some(path), None) => parse_authentication(&text(path)?, own).map_err(|why| anyhow::anyhow!("{}: {why}", path.display())),
+        (None, Some(url)) => {
+            let flags = Flags {
+                issuer_url: url.clone(),
+                client_id: args.oidc_client_id.clone(),
+                authorities: args.oidc_ca_file.as_deref().map(text).transpose()?,
+                username_claim: args.oidc_username_claim.clone(),
+                username_prefix: args.oidc_username_prefix.clone(),
+                groups_claim: args.oidc_groups_claim.clone(),
+                groups_prefix: args.oidc_groups_prefix.clone(),
+                signing_algorithms: args.oidc_signing_algs.clone(),
+                required_claims: args.oidc_required_claim.clone(),
+            };
+            let issuer = flags.issuer().map_err(|why| anyhow::anyhow!(why))?;
+            Ok(Configuration { issuers: vec![issuer], anonymous: None })
+        }
+        (None, None) => Ok(Configuration { issuers: Vec::new(), anonymous: None }),
+    }
+}
+
+fn service_accounts(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result<Option<ServiceAccountTokens>> {
     let mut keys = Vec::new();
     for path in &args.service_account_key_file {
-        keys.extend(VerifyingKey::from_pem(&read(path)?).with_context(|| format!("reading {}", path.display()))?);
+        keys.extend(PublicKey::all_from_pem(&text(path)?).with_context(|| format!("reading {}", path.display()))?);
     }
     if keys.is_empty() {
         match signer {
-            Some(signer) => keys.push(signer.public().clone()),
+            Some(signer) => keys.push(signer.public_key().clone()),
             None => return Ok(None),
         }
     }
@@ -166,11 +292,13 @@ fn service_accounts(args: &Args, signer: Option<&SigningKey>) -> anyhow::Result<
         args.service_account_issuer.clone()
     };
     let api_audiences = if args.api_audiences.is_empty() { vec![issuers[0].clone()] } else { args.api_audiences.clone() };
-    Ok(Some(ServiceAccountTokens { issuers, keys, api_audiences }))
+    Ok(Some(ServiceAccountTokens { issuers, keys: TokenVerifier::new(keys), api_audiences }))
 }
 
-fn audit(args: &Args) -> anyhow::Result<Option<Log>> {
-    let Some(path) = &args.audit_log_path else { return Ok(None) };
+fn audit(args: &Args) -> anyhow::Result<Option<Audit>> {
+    if args.audit_log_path.is_none() && args.audit_webhook_config_file.is_none() {
+        return Ok(None);
+    }
     let policy = match &args.audit_policy_file {
         Some(file) => Policy::from_file(file)?,
         None => Policy::metadata(),
@@ -179,8 +307,22 @@ fn audit(args: &Args) -> anyhow::Result<Option<Log>> {
     let rotation = Rotation {
         bytes_max: args.audit_log_maxsize.map_or(default.bytes_max, |megabytes| u64::from(megabytes.max(1)) << 20),
         kept_max: args.audit_log_maxbackup.unwrap_or(default.kept_max),
+        age_max: args.audit_log_maxage.filter(|days| *days > 0).map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)),
     };
-    Ok(Some(Log::open(path, policy, rotation)?))
+    let log = args.audit_log_path.as_deref().map(|path| Log::open(path, rotation)).transpose()?;
+    let batching = Batching {
+        buffer: args.audit_webhook_batch_buffer_size,
+        events_max: args.audit_webhook_batch_max_size,
+        wait_max: Duration::from_secs(u64::try_from(seconds(&args.audit_webhook_batch_max_wait)?).unwrap_or(0)),
+    };
+    let webhook = match &args.audit_webhook_config_file {
+        Some(path) => {
+            let remote = Remote::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?;
+            Some(Webhook::start(remote, batching))
+        }
+        None => None,
+    };
+    Ok(Some(Audit { policy, log, webhook }))
 }
 
 fn authentication_configmap(args: &Args) -> anyhow::Result<Vec<(String, String)>> {

@@ -11,6 +11,8 @@ use schema::Verb;
 use serde_json::Value;
 
 use crate::authn::user::User;
+use crate::filters::audit::BodyWanted;
+use crate::filters::audit::event::Content;
 use crate::pipeline::RequestBody;
 use crate::registry::options::{ListOptions, WriteOptions, check_patch};
 use crate::registry::patch::Patch;
@@ -64,6 +66,11 @@ pub async fn handle(
     let agent = parts.headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let cx = Context::new(user, now, WriteOptions::parse(&query, agent, options_kind(&info.verb))?);
     let bytes = body::read(body).await?;
+    if let Some(wanted) = parts.extensions.get::<BodyWanted>() {
+        let media_type = parts.headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        // Nobody else sets it.
+        let _ = wanted.0.set(Content { media_type: media_type.to_owned(), bytes: bytes.clone() });
+    }
     let call = Call { server, served: &served, path, parts, query: &query, cx };
     if let Some(warning) = deprecation(path) {
         call.cx.warn(warning);

@@ -8,6 +8,8 @@
 //! | What completes and refuses objects? | [`admission`], [`kinds`] |
 //! | What do the verbs do? | [`registry`], one file each |
 //! | What is below an object? | [`subresources`], [`proxy`] for streams |
+//! | Which other servers does it ask? | [`remote`] |
+//! | What is sealed in the store? | [`encryption`] |
 //! | How is it written down for the client? | [`respond`], [`discovery`], [`openapi`] |
 //! | What does every cluster start with? | [`bootstrap`] |
 //!
@@ -26,6 +28,7 @@ pub mod config;
 pub mod convert;
 pub mod custom;
 pub mod discovery;
+pub mod encryption;
 pub mod endpoints;
 pub mod filters;
 pub mod follow;
@@ -38,6 +41,7 @@ pub mod paths;
 pub mod pipeline;
 pub mod proxy;
 pub mod registry;
+pub mod remote;
 pub mod request_info;
 pub mod respond;
 pub mod reviews;
@@ -63,16 +67,25 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     daemon::run_main::<Args, _, _>(args, daemon::Threads::PerCore, |args| &args.common, run)
 }
 
-/// Serves until shutdown.
-pub async fn run(args: Args, shutdown: daemon::Shutdown) -> anyhow::Result<()> {
+/// Serves until shutdown: first the server says that it is not ready and goes on to serve, so that those who send requests
+/// notice; then it takes no more, ends watches, and lets requests under way end.
+pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()> {
     let tls = Arc::new(tls(&args)?);
     let address = SocketAddr::new(args.bind_address, args.secure_port);
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
-    let config = config::load(&args).await?;
+    let config = config::load(&args, terminating.clone()).await?;
+    let delay = config::shutdown_delay(&args)?;
     tokio::spawn(::store::compactor::run(config.storage.clone(), ::store::compactor::INTERVAL));
+    let shutdown = daemon::Shutdown::new();
+    let ending = shutdown.clone();
+    tokio::spawn(async move {
+        terminating.requested().await;
+        tokio::time::sleep(delay).await;
+        ending.trigger();
+    });
+    let limits = daemon::http::Limits::default();
     let server = ApiServer::start(config, shutdown.clone()).await?;
     tracing::info!(%address, "serving");
-    let limits = daemon::http::Limits::default();
     daemon::http::serve(listener, Some(tls), limits, shutdown, move |request| {
         let server = server.clone();
         async move { server.handle(request).await }

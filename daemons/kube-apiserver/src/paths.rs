@@ -32,7 +32,8 @@ pub async fn handle(
     let known: Option<Result<Response<Body>, Status>> = match path.trim_end_matches('/') {
         "" => Some(Ok(json_body(&json!({"paths": discovery::paths(&server.registry)})))),
         "/version" => Some(Ok(json_body(&version()))),
-        "/metrics" => Some(Ok(metrics())),
+        "/metrics" => Some(Ok(metrics(server))),
+        "/statusz" => Some(Ok(statusz(server))),
         "/openapi/v2" => Some(openapi::v2(server, parts)),
         "/openapi/v3" => Some(Ok(openapi::v3_index(server))),
         "/.well-known/openid-configuration" => Some(openid_configuration(server)),
@@ -97,7 +98,28 @@ fn health(server: &Server, path: &str, query: &str) -> Option<Response<Body>> {
     Some(respond::text(status, report.text))
 }
 
-fn metrics() -> Response<Body> {
+/// `/statusz` (KEP-4827).
+fn statusz(server: &Server) -> Response<Body> {
+    let now = (server.now)();
+    let up = now.duration_since(server.started).as_secs();
+    let started = server.started.strftime("%a %b %e %H:%M:%S UTC %Y");
+    respond::text(
+        StatusCode::OK,
+        format!(
+            "\nkube-apiserver statusz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\nStarted: {started}\nUp: {} hr {:02} min {:02} sec\nGo version: rust\nBinary version: {}\nEmulation version: 1.36\nPaths: /healthz /livez /metrics /readyz /statusz /version\n",
+            up / 3600,
+            up / 60 % 60,
+            up % 60,
+            GIT_VERSION.trim_start_matches('v'),
+        ),
+    )
+}
+
+fn metrics(server: &Server) -> Response<Body> {
+    // Counted when somebody asks: caches know how much they hold.
+    for served in server.registry.all() {
+        crate::metrics::stored(&served.store.group_resource, served.store.cache.size().0);
+    }
     let mut response = respond::text(StatusCode::OK, daemon::metrics::render());
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, value);
@@ -119,23 +141,26 @@ fn version() -> Value {
 
 fn openid_configuration(server: &Server) -> Result<Response<Body>, Status> {
     let tokens = server.authenticator.service_accounts.as_ref().ok_or_else(Status::no_such_path)?;
-    let issuer = tokens.issuers.first().ok_or_else(Status::no_such_path)?;
-    let mut algorithms: Vec<&str> = tokens.keys.iter().map(|key| key.algorithm.name()).collect();
+    // A cluster whose issuer is no URL over which it could be asked has nothing to publish.
+    let issuer = tokens.issuers.first().filter(|issuer| issuer.starts_with("https://")).ok_or_else(Status::no_such_path)?;
+    let mut algorithms: Vec<&str> = tokens.keys.keys().iter().map(pki::PublicKey::algorithm).collect();
     algorithms.sort_unstable();
     algorithms.dedup();
-    let jwks_uri = server.jwks_uri.clone();
-    Ok(respond::value(
-        StatusCode::OK,
-        Wire::Json,
-        &json!({"issuer": issuer, "jwks_uri": jwks_uri, "response_types_supported": ["id_token"],
-            "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms}),
-    ))
+    let document = json!({"issuer": issuer, "jwks_uri": server.jwks_uri, "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms});
+    Ok(published(&document, "application/json"))
 }
 
 fn jwks(server: &Server) -> Result<Response<Body>, Status> {
     let tokens = server.authenticator.service_accounts.as_ref().ok_or_else(Status::no_such_path)?;
-    let keys: Vec<Value> = tokens.keys.iter().map(|key| key.jwk()).collect();
-    let mut response = respond::value(StatusCode::OK, Wire::Json, &json!({"keys": keys}));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
-    Ok(response)
+    tokens.issuers.first().filter(|issuer| issuer.starts_with("https://")).ok_or_else(Status::no_such_path)?;
+    Ok(published(&tokens.keys.jwks(), "application/jwk-set+json"))
+}
+
+/// What relying parties may keep for an hour.
+fn published(document: &Value, content_type: &'static str) -> Response<Body> {
+    let mut response = respond::value(StatusCode::OK, Wire::Json, document);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }

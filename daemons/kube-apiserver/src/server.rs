@@ -15,18 +15,22 @@ use daemon::health::{Checks, Scope};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
+use pki::TokenSigner;
 
 use crate::admission;
 use crate::authn::Authenticator;
-use crate::authn::pem::SigningKey;
+use crate::authn::oidc::Oidc;
+use crate::authn::oidc::config::Anonymous;
+use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::user::User;
 use crate::authz::node::NodeAuthorizer;
 use crate::authz::rbac::Rbac;
+use crate::authz::webhook::AccessWebhook;
 use crate::authz::{Authorizer, Mode};
 use crate::bootstrap;
 use crate::custom::{self, CustomResources};
-use crate::filters::audit::Log;
-use crate::filters::fairness::Fairness;
+use crate::filters::audit::Audit;
+use crate::filters::fairness::{self, Fairness};
 use crate::follow;
 use crate::lookup::Lookup;
 use crate::pipeline;
@@ -34,6 +38,7 @@ use crate::registry::Registry;
 use crate::registry::hooks::Hooks;
 use crate::respond::{Body, BoxError};
 use crate::service_ip::ServiceNetwork;
+use crate::subresources::Lifetimes;
 
 /// What a server is made of. [`Config::for_tests`] is a server for one process.
 pub struct Config {
@@ -45,10 +50,13 @@ pub struct Config {
     /// Where clients are told to find the server; none leaves the Service `kubernetes` alone.
     pub advertise: Option<(IpAddr, u16)>,
     pub authentication: Authentication,
-    pub token_signer: Option<SigningKey>,
-    pub token_seconds_max: Option<i64>,
+    pub token_signer: Option<TokenSigner>,
+    pub token_lifetimes: Lifetimes,
     pub jwks_uri: Option<String>,
-    pub audit: Option<Log>,
+    pub audit: Option<Audit>,
+    pub limits: Limits,
+    /// Set off when the process is told to end: from then on the server is not ready, and still serves.
+    pub terminating: daemon::Shutdown,
     pub fairness: Fairness,
     pub kubelet: KubeletAccess,
     /// Content of the ConfigMap by which other servers delegate authentication to this one.
@@ -57,22 +65,77 @@ pub struct Config {
 }
 
 /// An entry of `--authorization-mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum ModeName {
     Node,
     Rbac,
     AlwaysAllow,
     AlwaysDeny,
+    Webhook(Arc<AccessWebhook>),
 }
 
 /// The methods of authentication that are switched on.
-#[derive(Default)]
 pub struct Authentication {
     pub front_proxy: Option<crate::authn::front_proxy::FrontProxy>,
     pub client_ca: Option<crate::authn::x509::ClientCa>,
     pub service_accounts: Option<crate::authn::service_account::ServiceAccountTokens>,
     pub bootstrap_tokens: bool,
-    pub anonymous: bool,
+    pub oidc: Vec<Arc<Oidc>>,
+    pub webhook: Option<TokenWebhook>,
+    pub anonymous: Anonymous,
+    /// Audiences that mean this server.
+    pub api_audiences: Vec<String>,
+}
+
+impl Default for Authentication {
+    /// Anonymous alone.
+    fn default() -> Self {
+        Self {
+            front_proxy: None,
+            client_ca: None,
+            service_accounts: None,
+            bootstrap_tokens: false,
+            oidc: Vec::new(),
+            webhook: None,
+            anonymous: Anonymous::Everywhere,
+            api_audiences: Vec::new(),
+        }
+    }
+}
+
+/// What bounds requests besides their size.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// `--request-timeout`.
+    pub request_timeout: Duration,
+    pub goaway: Goaway,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { request_timeout: Duration::from_secs(60), goaway: Goaway::default() }
+    }
+}
+
+/// `--goaway-chance`: how many of all HTTP/2 requests are the last of their connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Goaway {
+    /// Of 2^32.
+    chosen: u32,
+}
+
+impl Goaway {
+    pub const CHANCE_MAX: f64 = 0.02;
+
+    /// None when it is out of bounds.
+    pub fn new(chance: f64) -> Option<Self> {
+        // The product is below 2^32.
+        (0.0..=Self::CHANCE_MAX).contains(&chance).then(|| Self { chosen: (chance * f64::from(u32::MAX)) as u32 })
+    }
+
+    pub fn is_chosen(self, random: impl FnOnce() -> u64) -> bool {
+        self.chosen > 0 && (random() >> 32) < u64::from(self.chosen)
+    }
 }
 
 /// How kubelets are reached.
@@ -95,12 +158,14 @@ impl Config {
             // Both are constants that parse.
             services: ServiceNetwork { ranges: vec!["10.96.0.0/16".parse().expect("a range")], node_ports: 30000..=32767 },
             advertise: None,
-            authentication: Authentication { anonymous: true, ..Authentication::default() },
+            authentication: Authentication::default(),
             token_signer: None,
-            token_seconds_max: None,
+            token_lifetimes: Lifetimes::default(),
             jwks_uri: None,
             audit: None,
-            fairness: Fairness::new(400, 200),
+            limits: Limits::default(),
+            terminating: daemon::Shutdown::new(),
+            fairness: Fairness::new(400, 200, Duration::from_secs(60)),
             kubelet: KubeletAccess::default(),
             authentication_configmap: Vec::new(),
             now: Timestamp::now,
@@ -113,17 +178,19 @@ pub struct Server {
     pub registry: Arc<Registry>,
     pub authenticator: Authenticator,
     pub authorizer: Authorizer,
-    pub fairness: Fairness,
-    pub audit: Option<Log>,
+    pub fairness: Arc<Fairness>,
+    pub audit: Option<Arc<Audit>>,
+    pub limits: Limits,
     pub checks: Checks,
     pub custom: CustomResources,
-    pub token_signer: Option<SigningKey>,
-    pub token_seconds_max: Option<i64>,
+    pub token_signer: Option<TokenSigner>,
+    pub token_lifetimes: Lifetimes,
     pub jwks_uri: String,
     pub kubelet: KubeletAccess,
     /// `address:port` as clients are told.
     pub advertised: String,
     pub shutdown: daemon::Shutdown,
+    pub started: Timestamp,
     pub now: fn() -> Timestamp,
 }
 
@@ -153,6 +220,7 @@ impl ApiServer {
             ModeName::Rbac => Mode::Rbac(rbac.clone()),
             ModeName::AlwaysAllow => Mode::AlwaysAllow,
             ModeName::AlwaysDeny => Mode::AlwaysDeny,
+            ModeName::Webhook(webhook) => Mode::Webhook(webhook.clone()),
         });
         let authorizer = Authorizer::new(modes.collect());
         let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission, &authorizer)?;
@@ -164,7 +232,13 @@ impl ApiServer {
         authenticator.client_ca = config.authentication.client_ca;
         authenticator.service_accounts = config.authentication.service_accounts;
         authenticator.bootstrap_tokens = config.authentication.bootstrap_tokens;
+        authenticator.oidc = config.authentication.oidc;
+        authenticator.webhook = config.authentication.webhook;
         authenticator.anonymous = config.authentication.anonymous;
+        authenticator.api_audiences = config.authentication.api_audiences;
+        for oidc in &authenticator.oidc {
+            spawn_until(&shutdown, oidc.clone().warm_up());
+        }
         let advertised =
             config.advertise.map_or_else(|| "localhost".to_owned(), |(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
         let jwks_uri = config.jwks_uri.unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
@@ -172,20 +246,27 @@ impl ApiServer {
             registry,
             authenticator,
             authorizer,
-            fairness: config.fairness,
-            audit: config.audit,
+            fairness: Arc::new(config.fairness),
+            audit: config.audit.map(Arc::new),
+            limits: config.limits,
             checks: Checks::new(),
             custom: CustomResources::default(),
             token_signer: config.token_signer,
-            token_seconds_max: config.token_seconds_max,
+            token_lifetimes: config.token_lifetimes,
             jwks_uri,
             kubelet: config.kubelet,
             advertised,
             shutdown,
+            started: (config.now)(),
             now: config.now,
         });
         follow::start(&server, rbac, node);
         server.registry.admission.start(&server);
+        for plural in ["flowschemas", "prioritylevelconfigurations"] {
+            let fairness = server.fairness.clone();
+            let apply = move |_: &str, name: &str, object: Option<&_>| fairness.apply(plural, name, object);
+            follow::spawn(&server, fairness::config::GROUP, plural, apply);
+        }
         custom::definitions::start(&server);
         let ready = bootstrap::start(
             &server,
@@ -200,9 +281,9 @@ impl ApiServer {
             if *flag.borrow() { Ok(()) } else { Err("under way".to_owned()) }
         });
         add_store_check(&server);
-        let watched = server.shutdown.clone();
+        let (ending, terminating) = (server.shutdown.clone(), config.terminating);
         server.checks.add("shutdown", Scope::Ready, move || {
-            if watched.is_requested() { Err("process is shutting down".to_owned()) } else { Ok(()) }
+            if ending.is_requested() || terminating.is_requested() { Err("process is shutting down".to_owned()) } else { Ok(()) }
         });
         Ok(Self { server })
     }
@@ -253,6 +334,17 @@ impl ApiServer {
     }
 }
 
+/// A task that ends with the server.
+fn spawn_until(shutdown: &daemon::Shutdown, task: impl Future<Output = ()> + Send + 'static) {
+    let shutdown = shutdown.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            () = shutdown.requested() => {}
+            () = task => {}
+        }
+    });
+}
+
 /// Whether the store answers. It is asked when somebody wants to know, at most every few seconds, and never waited for.
 fn add_store_check(server: &Arc<Server>) {
     const INTERVAL: Duration = Duration::from_secs(3);
@@ -291,5 +383,19 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let this = self.clone();
         Box::pin(async move { Ok(this.handle(request).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chances() {
+        let goaway = |chance| Goaway::new(chance).unwrap();
+        assert!(!goaway(0.0).is_chosen(|| unreachable!("no dice without a chance")));
+        assert!(goaway(0.02).is_chosen(|| 0));
+        assert!(!goaway(0.02).is_chosen(|| u64::MAX / 40));
+        assert!(Goaway::new(0.03).is_none() && Goaway::new(-0.1).is_none());
     }
 }

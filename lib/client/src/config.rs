@@ -190,7 +190,8 @@ impl Config {
         matches!(self.token, Some(Token::File(_))) || matches!(self.certificate, Some((Pem::File(_), _)))
     }
 
-    pub(crate) fn server_name(&self) -> Result<ServerName<'static>, ConfigError> {
+    /// The name that the certificate of the server must have.
+    pub fn server_name(&self) -> Result<ServerName<'static>, ConfigError> {
         let name = self.server_name.as_ref().unwrap_or(&self.host);
         if let Ok(ip) = name.parse::<IpAddr>() {
             return Ok(ServerName::IpAddress(ip.into()));

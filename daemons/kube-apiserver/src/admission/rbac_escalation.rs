@@ -29,10 +29,9 @@ impl Plugin for RbacEscalation {
         let resource = ResourceAttributes {
             group: &request.resource.group,
             resource: &request.resource.resource,
-            subresource: "",
             namespace: request.namespace,
             name: machinery::meta::name(object),
-            field_selector: "",
+            ..Default::default()
         };
         escalation::check(&self.authorizer, request.user, resource, object, old)
     }

@@ -62,3 +62,30 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<String> {
 fn first(headers: &HeaderMap, names: &[String]) -> Option<String> {
     names.iter().find_map(|name| values(headers, name).into_iter().find(|value| !value.is_empty()))
 }
+
+/// Removes the headers by their usual names, whether a proxy is configured or not.
+pub fn strip_usual(headers: &mut HeaderMap) {
+    let usual =
+        |name: &str| matches!(name, "x-remote-user" | "x-remote-uid" | "x-remote-group") || name.starts_with("x-remote-extra-");
+    if headers.keys().any(|key| usual(key.as_str())) {
+        let names: Vec<_> = headers.keys().filter(|key| usual(key.as_str())).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_user_gets_past() {
+        let mut headers = HeaderMap::new();
+        for name in ["x-remote-user", "X-Remote-Group", "x-remote-uid", "x-remote-extra-scopes", "accept"] {
+            headers.append(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), "x".parse().unwrap());
+        }
+        strip_usual(&mut headers);
+        assert_eq!(headers.keys().map(|key| key.as_str()).collect::<Vec<_>>(), ["accept"]);
+    }
+}

@@ -1,10 +1,10 @@
 //! Service account tokens: signed by a known key, and every object they are bound to still there.
 
 use jiff::Timestamp;
+use pki::TokenVerifier;
 use serde_json::Value;
 
-use super::jwt::{self, Bound, Claims, Reference};
-use super::pem::VerifyingKey;
+use super::claims::{self, Bound, Claims, Reference};
 use super::user::User;
 use crate::lookup::Lookup;
 
@@ -20,7 +20,7 @@ pub const NODE_UID: &str = "authentication.kubernetes.io/node-uid";
 pub struct ServiceAccountTokens {
     /// The first is the one new tokens get.
     pub issuers: Vec<String>,
-    pub keys: Vec<VerifyingKey>,
+    pub keys: TokenVerifier,
     /// Audiences that mean this server.
     pub api_audiences: Vec<String>,
 }
@@ -31,7 +31,10 @@ pub struct Accepted {
     pub user: User,
     /// The audiences both asked for and granted.
     pub audiences: Vec<String>,
+    /// Unix seconds.
     pub expires: i64,
+    /// What the audit log says of a token that its holder should have renewed.
+    pub stale: Option<String>,
 }
 
 impl ServiceAccountTokens {
@@ -43,7 +46,7 @@ impl ServiceAccountTokens {
         lookup: &dyn Lookup,
         now: Timestamp,
     ) -> Option<Result<Accepted, String>> {
-        let issuer = jwt::claimed_issuer(token)?;
+        let issuer = claims::claimed_issuer(token)?;
         if !self.issuers.contains(&issuer) {
             return None;
         }
@@ -51,7 +54,8 @@ impl ServiceAccountTokens {
     }
 
     fn check(&self, token: &str, wanted: &[String], lookup: &dyn Lookup, now: Timestamp) -> Result<Accepted, String> {
-        let claims = jwt::verify(token, &self.keys).ok_or("service account token signature is not valid")?;
+        let verified = self.keys.verify::<Claims>(token);
+        let claims = verified.map_err(|_| "failed to validate service account token signature".to_owned())?.claims;
         check_times(&claims, now)?;
         let wanted = if wanted.is_empty() { &self.api_audiences } else { wanted };
         // Tokens without audiences are meant for the API server.
@@ -64,8 +68,14 @@ impl ServiceAccountTokens {
         if claims.sub != user.name {
             return Err("sub claim does not match the service account".to_owned());
         }
-        Ok(Accepted { user, audiences, expires: claims.exp })
+        Ok(Accepted { user, audiences, expires: claims.exp, stale: stale(&claims, now) })
     }
+}
+
+/// Tokens that live longer than they were asked to, so that clients which never read theirs again go on working.
+fn stale(claims: &Claims, now: Timestamp) -> Option<String> {
+    let after = now.as_second() - claims.kubernetes.warnafter.filter(|warn| *warn > 0)?;
+    (after > 0).then(|| format!("subject: {}, seconds after warning threshold: {after}", claims.sub))
 }
 
 fn check_times(claims: &Claims, now: Timestamp) -> Result<(), String> {
@@ -97,16 +107,16 @@ fn bound_user(bound: &Bound, jti: &str, lookup: &dyn Lookup, now: Timestamp) -> 
     }
     let mut user = User::service_account(namespace, &account.name, uid);
     if let Some(secret) = &bound.secret {
-        check_bound("secrets", namespace, secret, lookup, now)?;
+        check_bound(("secrets", "secret"), namespace, secret, lookup, now)?;
     }
     if let Some(pod) = &bound.pod {
-        check_bound("pods", namespace, pod, lookup, now)?;
+        check_bound(("pods", "pod"), namespace, pod, lookup, now)?;
         user.extra.insert(POD_NAME.to_owned(), vec![pod.name.clone()]);
         user.extra.insert(POD_UID.to_owned(), vec![pod.uid.clone()]);
     }
     if let Some(node) = &bound.node {
         if bound.pod.is_none() {
-            check_bound("nodes", "", node, lookup, now)?;
+            check_bound(("nodes", "node"), "", node, lookup, now)?;
         }
         user.extra.insert(NODE_NAME.to_owned(), vec![node.name.clone()]);
         user.extra.insert(NODE_UID.to_owned(), vec![node.uid.clone()]);
@@ -117,11 +127,20 @@ fn bound_user(bound: &Bound, jti: &str, lookup: &dyn Lookup, now: Timestamp) -> 
     Ok(user)
 }
 
-fn check_bound(plural: &str, namespace: &str, bound: &Reference, lookup: &dyn Lookup, now: Timestamp) -> Result<(), String> {
-    let valid = lookup
-        .object("", plural, namespace, &bound.name)
-        .is_some_and(|object| object["metadata"]["uid"] == bound.uid.as_str() && !deleted_before(&object, now));
-    if valid { Ok(()) } else { Err("service account token has been invalidated".to_owned()) }
+fn check_bound(
+    (plural, kind): (&str, &str),
+    namespace: &str,
+    bound: &Reference,
+    lookup: &dyn Lookup,
+    now: Timestamp,
+) -> Result<(), String> {
+    const GONE: &str = "service account token has been invalidated";
+    let object = lookup.object("", plural, namespace, &bound.name).ok_or(GONE)?;
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+    if uid != bound.uid {
+        return Err(format!("{kind} UID ({uid}) does not match service account {kind} ref claim ({})", bound.uid));
+    }
+    if deleted_before(&object, now) { Err(GONE.to_owned()) } else { Ok(()) }
 }
 
 /// Deleted longer ago than clocks may differ; an object that is still ending its grace keeps its tokens.
@@ -134,9 +153,9 @@ fn deleted_before(object: &Value, now: Timestamp) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pki::{Key, TokenSigner};
     use serde_json::json;
 
-    use super::super::pem::{SigningKey, test_key};
     use super::*;
     use crate::lookup::Fixed;
 
@@ -150,6 +169,17 @@ mod tests {
                 "deletionTimestamp": "1970-01-01T00:00:00Z"}}),
             ),
         ])
+    }
+
+    #[test]
+    fn tokens_past_their_warning_are_noted() {
+        let mut claims = claims();
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(stale(&claims, at(1500)), None);
+        claims.kubernetes.warnafter = Some(1400);
+        assert_eq!(stale(&claims, at(1400)), None);
+        let noted = "subject: system:serviceaccount:ns:sa, seconds after warning threshold: 100";
+        assert_eq!(stale(&claims, at(1500)).as_deref(), Some(noted));
     }
 
     fn claims() -> Claims {
@@ -170,15 +200,15 @@ mod tests {
     }
 
     fn check(change: impl Fn(&mut Claims), at: i64, expected: &str) {
-        let key = test_key();
+        let signer = TokenSigner::new(&Key::generate().unwrap()).unwrap();
         let mut claims = claims();
         change(&mut claims);
         let tokens = ServiceAccountTokens {
             issuers: vec!["me".into()],
-            keys: VerifyingKey::from_pem(key.as_bytes()).unwrap(),
+            keys: TokenVerifier::new(vec![signer.public_key().clone()]),
             api_audiences: vec!["api".into()],
         };
-        let token = jwt::sign(&claims, &SigningKey::from_pem(key.as_bytes()).unwrap()).unwrap();
+        let token = signer.sign(&claims).unwrap();
         let got = match tokens.authenticate(&token, &[], &objects(), Timestamp::from_second(at).unwrap()) {
             None => "not ours".to_owned(),
             Some(Ok(accepted)) => accepted.user.name,
@@ -205,7 +235,7 @@ mod tests {
         check(|c| c.kubernetes.serviceaccount.uid = "9".into(), 1500, "service account UID (1) does not match claim (9)");
         check(|c| c.sub = "system:serviceaccount:ns:other".into(), 1500, "sub claim does not match the service account");
         check(|c| c.kubernetes.pod = pod("pod", "2"), 1500, USER);
-        check(|c| c.kubernetes.pod = pod("pod", "x"), 1500, GONE);
+        check(|c| c.kubernetes.pod = pod("pod", "x"), 1500, "pod UID (2) does not match service account pod ref claim (x)");
         check(|c| c.kubernetes.pod = pod("none", "2"), 1500, GONE);
         check(|c| c.kubernetes.pod = pod("old", "3"), 1500, GONE);
     }

@@ -65,10 +65,9 @@ fn check_binding(
     let bind = ResourceAttributes {
         group: GROUP,
         resource: plural,
-        subresource: "",
         namespace: resource.namespace,
         name: &role.name,
-        field_selector: "",
+        ..Default::default()
     };
     if authorizer.authorize(&Attributes::resource(user, "bind", bind)).allowed() {
         return Ok(());

@@ -1,9 +1,11 @@
-//! Authorization: may this user do that? Node, then RBAC, as `--authorization-mode` lists them; the first who allows decides.
+//! Authorization: may this user do that? Node, then RBAC, as `--authorization-mode` lists them; the first who allows or
+//! denies decides.
 
 pub mod escalation;
 pub mod node;
 pub mod rbac;
 pub mod rule;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -11,8 +13,9 @@ use machinery::status::Status;
 
 use self::node::NodeAuthorizer;
 use self::rbac::Rbac;
+use self::webhook::AccessWebhook;
 use crate::authn::user::{MASTERS, User};
-use crate::request_info::RequestInfo;
+use crate::request_info::{RequestInfo, query_value};
 
 /// One question.
 #[derive(Clone, Debug, Default)]
@@ -28,23 +31,29 @@ pub struct Attributes<'a> {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResourceAttributes<'a> {
     pub group: &'a str,
+    /// Of the request; no local authorizer asks for it.
+    pub version: &'a str,
     pub resource: &'a str,
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
     /// As it stands in the query of a list or watch.
     pub field_selector: &'a str,
+    /// The same.
+    pub label_selector: &'a str,
 }
 
 impl<'a> Attributes<'a> {
-    pub fn of(user: &'a User, info: &'a RequestInfo, field_selector: &'a str) -> Self {
+    pub fn of(user: &'a User, info: &'a RequestInfo, selectors: &'a Selectors) -> Self {
         let resource = info.resource.as_ref().map(|r| ResourceAttributes {
             group: &r.group,
+            version: &r.version,
             resource: &r.resource,
             subresource: &r.subresource,
             namespace: &r.namespace,
             name: &r.name,
-            field_selector,
+            field_selector: &selectors.fields,
+            label_selector: &selectors.labels,
         });
         Self { user: Some(user), verb: &info.verb, resource, path: &info.path }
     }
@@ -54,10 +63,29 @@ impl<'a> Attributes<'a> {
     }
 }
 
+/// The selectors of a list or watch, decoded.
+#[derive(Clone, Debug, Default)]
+pub struct Selectors {
+    pub fields: String,
+    pub labels: String,
+}
+
+impl Selectors {
+    pub fn of(info: &RequestInfo, query: &str) -> Self {
+        if query.is_empty() || !matches!(info.verb.as_ref(), "list" | "watch" | "deletecollection") {
+            return Self::default();
+        }
+        let value = |name| query_value(query, name).unwrap_or_default();
+        Self { fields: value("fieldSelector"), labels: value("labelSelector") }
+    }
+}
+
 /// The answer, with the reason that audit and access reviews show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     Allow(String),
+    /// Refused, whatever later authorizers would say.
+    Deny(String),
     NoOpinion(String),
 }
 
@@ -66,9 +94,13 @@ impl Decision {
         matches!(self, Self::Allow(_))
     }
 
+    pub fn denied(&self) -> bool {
+        matches!(self, Self::Deny(_))
+    }
+
     pub fn reason(&self) -> &str {
         match self {
-            Self::Allow(reason) | Self::NoOpinion(reason) => reason,
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) => reason,
         }
     }
 }
@@ -78,8 +110,45 @@ impl Decision {
 pub enum Mode {
     Node(Arc<NodeAuthorizer>),
     Rbac(Arc<Rbac>),
+    Webhook(Arc<AccessWebhook>),
     AlwaysAllow,
     AlwaysDeny,
+}
+
+impl Mode {
+    /// None for those that have to be asked over the network.
+    fn answer(&self, attributes: &Attributes<'_>) -> Option<Decision> {
+        Some(match self {
+            Self::Node(node) => node.authorize(attributes),
+            Self::Rbac(rbac) => rbac.authorize(attributes),
+            Self::AlwaysAllow => Decision::Allow(String::new()),
+            Self::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
+            Self::Webhook(_) => return None,
+        })
+    }
+}
+
+/// What has been said so far.
+#[derive(Default)]
+struct Reasons(Vec<String>);
+
+impl Reasons {
+    /// The decision, if this was one; else its reason is kept.
+    fn take(&mut self, decision: Decision) -> Option<Decision> {
+        match decision {
+            Decision::NoOpinion(reason) => {
+                if !reason.is_empty() {
+                    self.0.push(reason);
+                }
+                None
+            }
+            decided => Some(decided),
+        }
+    }
+
+    fn nobody(self) -> Decision {
+        Decision::NoOpinion(self.0.join("\n"))
+    }
 }
 
 /// The modes in order, behind what is always allowed.
@@ -93,25 +162,43 @@ impl Authorizer {
         Self { modes }
     }
 
-    pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
-        if attributes.user.is_some_and(|user| user.is_in(MASTERS)) {
+    /// Asks everybody in order, over the network too.
+    pub async fn decide(&self, attributes: &Attributes<'_>) -> Decision {
+        if is_master(attributes) {
             return Decision::Allow(String::new());
         }
-        let mut reasons = Vec::new();
+        let mut reasons = Reasons::default();
         for mode in &self.modes {
-            let decision = match mode {
-                Mode::Node(node) => node.authorize(attributes),
-                Mode::Rbac(rbac) => rbac.authorize(attributes),
-                Mode::AlwaysAllow => return Decision::Allow(String::new()),
-                Mode::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
+            let decision = match (mode.answer(attributes), mode) {
+                (Some(decision), _) => decision,
+                (None, Mode::Webhook(webhook)) => webhook.authorize(attributes).await,
+                (None, _) => continue,
             };
-            match decision {
-                Decision::Allow(reason) => return Decision::Allow(reason),
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
+            if let Some(decided) = reasons.take(decision) {
+                return decided;
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        reasons.nobody()
+    }
+
+    /// The same for callers that cannot wait. A webhook is asked by blocking this thread, whose other work another one takes
+    /// over; where there is no other, it has no opinion.
+    pub fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
+        if is_master(attributes) {
+            return Decision::Allow(String::new());
+        }
+        let mut reasons = Reasons::default();
+        for mode in &self.modes {
+            let decision = match (mode.answer(attributes), mode) {
+                (Some(decision), _) => decision,
+                (None, Mode::Webhook(webhook)) => ask_blocking(webhook, attributes),
+                (None, _) => continue,
+            };
+            if let Some(decided) = reasons.take(decision) {
+                return decided;
+            }
+        }
+        reasons.nobody()
     }
 
     /// The rules a user has in a namespace, and why the list may be incomplete.
@@ -126,6 +213,7 @@ impl Authorizer {
                 Mode::Node(_) if user.node_name().is_some() => {
                     incomplete = Some("node authorizer does not support user rule resolution".to_owned());
                 }
+                Mode::Webhook(_) => incomplete = Some("webhook authorizer does not support user rule resolution".to_owned()),
                 Mode::Node(_) | Mode::AlwaysDeny => {}
                 Mode::Rbac(rbac) => rules.extend(rbac.rules_for(user, namespace)),
                 Mode::AlwaysAllow => rules.extend(rule::Rule::everything()),
@@ -140,6 +228,21 @@ impl Authorizer {
             Mode::Rbac(rbac) => Some(rbac.as_ref()),
             _ => None,
         })
+    }
+}
+
+/// Administrators are never locked out by what they configured.
+fn is_master(attributes: &Attributes<'_>) -> bool {
+    attributes.user.is_some_and(|user| user.is_in(MASTERS))
+}
+
+fn ask_blocking(webhook: &AccessWebhook, attributes: &Attributes<'_>) -> Decision {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::try_current() {
+        Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
+            tokio::task::block_in_place(|| handle.block_on(webhook.authorize(attributes)))
+        }
+        _ => Decision::NoOpinion("the authorization webhook cannot be asked here".to_owned()),
     }
 }
 

@@ -92,7 +92,7 @@ impl NodeAuthorizer {
             }),
             ("", "configmaps") => reads(|pod| &pod.config_maps),
             ("", "persistentvolumeclaims") if r.subresource == "status" => match verb {
-                "get" | "update" | "patch" => self.related(node, r, |pod| pod.claims.contains(r.name)),
+                "update" | "patch" => self.related(node, r, |pod| pod.claims.contains(r.name)),
                 _ => Err("can only get/update/patch this type".to_owned()),
             },
             ("", "persistentvolumeclaims") => {
@@ -107,8 +107,8 @@ impl NodeAuthorizer {
                 check_read(verb, r).and_then(|()| self.related(node, r, |pod| pod.service_account == r.name))
             }
             ("", "serviceaccounts") => match (verb, r.subresource) {
-                ("create", "token") if !r.name.is_empty() => self.related(node, r, |pod| pod.service_account == r.name),
-                ("create", "token") => Err("can only create tokens for individual service accounts".to_owned()),
+                ("create", _) if r.name.is_empty() => Err("can only create tokens for individual service accounts".to_owned()),
+                ("create", "token") => self.related(node, r, |pod| pod.service_account == r.name),
                 ("create", _) => Err("can only create token subresource of serviceaccount".to_owned()),
                 _ => Err("can only create tokens for individual service accounts".to_owned()),
             },
@@ -241,7 +241,10 @@ fn check_slice(node: &str, verb: &str, r: &ResourceAttributes<'_>, lookup: &dyn 
             if slice.is_some_and(|s| s["spec"]["nodeName"] == node) { Ok(()) } else { Err(no_relationship(node)) }
         }
         "watch" | "list" | "deletecollection" if selects(r.field_selector, "spec.nodeName", node) => Ok(()),
-        _ => Err("can only list/watch/deletecollection resourceslices with nodeName field selector".to_owned()),
+        "watch" | "list" | "deletecollection" => {
+            Err("can only list/watch/deletecollection resourceslices with nodeName field selector".to_owned())
+        }
+        _ => Err("only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection".to_owned()),
     }
 }
 
@@ -318,6 +321,7 @@ pub fn references_of_spec(pod: &Value) -> References {
     for status in array(&pod["status"]["resourceClaimStatuses"]) {
         insert(&mut out.resource_claims, &status["resourceClaimName"]);
     }
+    insert(&mut out.resource_claims, &pod["status"]["extendedResourceClaimStatus"]["resourceClaimName"]);
     for claim in array(&spec["resourceClaims"]) {
         insert(&mut out.resource_claims, &claim["resourceClaimName"]);
     }
@@ -395,7 +399,10 @@ mod tests {
             "containers": [{"env": [{"valueFrom": {"configMapKeyRef": {"name": "cm"}}}]}],
             "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim"}},
                 {"name": "e", "ephemeral": {}}, {"projected": {"sources": [{"configMap": {"name": "root-ca"}}]}},
-                {"name": "c", "csi": {"nodePublishSecretRef": {"name": "publish"}}}]}});
+                {"name": "c", "csi": {"nodePublishSecretRef": {"name": "publish"}}}],
+            "resourceClaims": [{"name": "r", "resourceClaimName": "device"}]},
+            "status": {"resourceClaimStatuses": [{"name": "t", "resourceClaimName": "template-made"}],
+                "extendedResourceClaimStatus": {"resourceClaimName": "extended"}}});
         authorizer.apply_pod("ns", "p", Some(&pod));
         authorizer
     }
@@ -408,7 +415,8 @@ mod tests {
         let (namespace, name) = parts[2].split_once('/').unwrap();
         let field_selector = parts.get(3).copied().unwrap_or("");
         let user = User::new(format!("system:node:{node}"), &[NODES]);
-        let attributes = ResourceAttributes { group, resource, subresource, namespace, name, field_selector };
+        let attributes =
+            ResourceAttributes { group, resource, subresource, namespace, name, field_selector, ..Default::default() };
         let decision = authorizer().authorize(&Attributes::resource(&user, parts[0], attributes));
         assert_eq!(decision.allowed(), allowed, "{question} by {node}: {}", decision.reason());
     }
@@ -428,6 +436,19 @@ mod tests {
         check("get /configmaps ns/root-ca", "n1", true);
         check("get /persistentvolumeclaims ns/claim", "n1", true);
         check("get /persistentvolumeclaims ns/p-e", "n1", true);
+        check("patch /persistentvolumeclaims/status ns/claim", "n1", true);
+        check("get /persistentvolumeclaims/status ns/claim", "n1", false);
+        check("patch /persistentvolumeclaims/status ns/claim", "n2", false);
+        check("get resource.k8s.io/resourceclaims ns/device", "n1", true);
+        check("get resource.k8s.io/resourceclaims ns/template-made", "n1", true);
+        check("get resource.k8s.io/resourceclaims ns/extended", "n1", true);
+        check("get resource.k8s.io/resourceclaims ns/other", "n1", false);
+        check("get resource.k8s.io/resourceclaims ns/device", "n2", false);
+        check("get /serviceaccounts ns/sa", "n1", true);
+        check("get /serviceaccounts ns/sa", "n2", false);
+        check("list resource.k8s.io/resourceslices / spec.nodeName=n1", "n1", true);
+        check("list resource.k8s.io/resourceslices / spec.nodeName=n2", "n1", false);
+        check("list resource.k8s.io/resourceslices /", "n1", false);
         check("get /persistentvolumes /pv", "n1", true);
         check("get /persistentvolumes /pv", "n2", false);
         check("get storage.k8s.io/volumeattachments /va", "n1", true);

@@ -1,48 +1,48 @@
-//! The two mandatory pairs of FlowSchema and PriorityLevelConfiguration. Clients expect them; this server's fairness has
-//! fixed lanes of the same meaning.
+//! The FlowSchemas and PriorityLevelConfigurations that every cluster has. The mandatory ones are kept as they must be; the
+//! others as long as nobody took them over (annotation `apf.kubernetes.io/autoupdate-spec`).
 
+use machinery::meta;
 use machinery::status::Status;
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use crate::filters::fairness::config::GROUP;
+use crate::filters::fairness::defaults;
 use crate::server::Server;
 
-const GROUP: &str = "flowcontrol.apiserver.k8s.io";
+const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
-pub(super) async fn ensure(server: &Server) -> Result<(), Status> {
-    for level in [
-        level("exempt", json!({"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}})),
-        level(
-            "catch-all",
-            json!({"type": "Limited", "limited": {"nominalConcurrencyShares": 5, "lendablePercent": 0, "limitResponse": {"type": "Reject"}}}),
-        ),
-    ] {
-        super::ensure(server, GROUP, "prioritylevelconfigurations", level).await?;
-    }
-    for schema in [
-        flow("exempt", "exempt", 1, None, &["system:masters"]),
-        flow("catch-all", "catch-all", 10_000, Some("ByUser"), &["system:unauthenticated", "system:authenticated"]),
-    ] {
-        super::ensure(server, GROUP, "flowschemas", schema).await?;
+pub(super) async fn reconcile(server: &Server) -> Result<(), Status> {
+    for (object, mandatory) in
+        defaults::mandatory().into_iter().map(|o| (o, true)).chain(defaults::suggested().into_iter().map(|o| (o, false)))
+    {
+        let plural = if object["kind"] == "FlowSchema" { "flowschemas" } else { "prioritylevelconfigurations" };
+        let change = |old: &Value| as_wanted(old, &object, mandatory);
+        super::reconcile(server, GROUP, plural, &object, &change).await?;
     }
     Ok(())
 }
 
-fn metadata(name: &str) -> Value {
-    json!({"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}})
-}
-
-fn level(name: &str, spec: Value) -> Value {
-    json!({"apiVersion": format!("{GROUP}/v1"), "kind": "PriorityLevelConfiguration", "metadata": metadata(name), "spec": spec})
-}
-
-fn flow(name: &str, level: &str, precedence: i32, distinguisher: Option<&str>, groups: &[&str]) -> Value {
-    let subjects: Vec<Value> = groups.iter().map(|group| json!({"kind": "Group", "group": {"name": group}})).collect();
-    let rules = json!([{"subjects": subjects,
-        "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}],
-        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}]}]);
-    let mut spec = json!({"priorityLevelConfiguration": {"name": level}, "matchingPrecedence": precedence, "rules": rules});
-    if let Some(kind) = distinguisher {
-        spec["distinguisherMethod"] = json!({"type": kind});
+fn as_wanted(old: &Value, wanted: &Value, mandatory: bool) -> Value {
+    let mut new = old.clone();
+    if mandatory || meta::annotation(old, AUTOUPDATE) != Some("false") {
+        new["spec"] = wanted["spec"].clone();
+        meta::set_path(&mut new, &["metadata", "annotations", AUTOUPDATE], "true".into());
     }
-    json!({"apiVersion": format!("{GROUP}/v1"), "kind": "FlowSchema", "metadata": metadata(name), "spec": spec})
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_administrator_may_change() {
+        let wanted = json!({"spec": {"a": 1}});
+        let taken = json!({"metadata": {"annotations": {AUTOUPDATE: "false"}}, "spec": {"a": 2}});
+        assert_eq!(as_wanted(&taken, &wanted, false)["spec"]["a"], 2);
+        assert_eq!(as_wanted(&taken, &wanted, true)["spec"]["a"], 1);
+        assert_eq!(as_wanted(&json!({"metadata": {}, "spec": {"a": 2}}), &wanted, false)["spec"]["a"], 1);
+    }
 }

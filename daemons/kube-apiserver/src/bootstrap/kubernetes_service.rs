@@ -1,13 +1,14 @@
-//! The Service `default/kubernetes`, by which pods find the API server, and its endpoints: every server adds its own
-//! address and takes away none but those it is told are gone.
+//! The Service `default/kubernetes`, by which pods find the API server, and its endpoints: the servers that say they are
+//! there.
 
 use std::net::IpAddr;
 
+use ::store::StoreError;
 use machinery::meta;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
-use super::Facts;
+use super::{Facts, peers};
 use crate::server::Server;
 
 const PORT: u16 = 443;
@@ -29,45 +30,62 @@ pub(super) async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Stat
     super::reconcile(server, "", "services", &service, &ports).await?;
     // An address that only this host knows is no endpoint.
     let Some((address, port)) = facts.advertise.filter(|(address, _)| !address.is_loopback()) else { return Ok(()) };
-    endpoints(server, address, port).await?;
-    endpoint_slice(server, address, port).await
+    let storage = server.registry.feed.storage();
+    peers::renew(storage.as_ref(), address).await.map_err(unavailable)?;
+    let mut servers = peers::alive(storage.as_ref()).await.map_err(unavailable)?;
+    if !servers.contains(&address) {
+        servers.push(address);
+    }
+    publish(server, &servers, port).await
 }
 
-async fn endpoints(server: &Server, address: IpAddr, port: u16) -> Result<(), Status> {
-    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+/// This server goes: if there are others, they are the endpoints from now on. The last one stays, for it comes back.
+pub(super) async fn leave(server: &Server, facts: &Facts) -> Result<(), Status> {
+    let Some((address, port)) = facts.advertise.filter(|(address, _)| !address.is_loopback()) else { return Ok(()) };
+    let storage = server.registry.feed.storage();
+    peers::leave(storage.as_ref(), address).await.map_err(unavailable)?;
+    let others = peers::alive(storage.as_ref()).await.map_err(unavailable)?;
+    if others.is_empty() { Ok(()) } else { publish(server, &others, port).await }
+}
+
+fn unavailable(error: StoreError) -> Status {
+    tracing::debug!(%error, "asking the store for the API servers of the cluster");
+    Status::unavailable("the store is unavailable")
+}
+
+async fn publish(server: &Server, servers: &[IpAddr], port: u16) -> Result<(), Status> {
+    endpoints(server, servers, port).await?;
+    endpoint_slice(server, servers, port).await
+}
+
+async fn endpoints(server: &Server, servers: &[IpAddr], port: u16) -> Result<(), Status> {
+    let addresses: Vec<Value> = servers.iter().map(|address| json!({"ip": address.to_string()})).collect();
+    let subsets = json!([{"addresses": addresses, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}]);
     let object = json!({"apiVersion": "v1", "kind": "Endpoints",
         "metadata": {"namespace": "default", "name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address.to_string()}], "ports": ports}]});
+        "subsets": subsets});
     let change = |old: &Value| {
         let mut new = old.clone();
-        let mut addresses = old["subsets"][0]["addresses"].as_array().cloned().unwrap_or_default();
-        add(&mut addresses, json!({"ip": address.to_string()}), |a| a["ip"].as_str().map(str::to_owned));
-        meta::set_path(&mut new, &["subsets"], json!([{"addresses": addresses, "ports": ports}]));
+        meta::set_path(&mut new, &["subsets"], subsets.clone());
         new
     };
     super::reconcile(server, "", "endpoints", &object, &change).await
 }
 
-async fn endpoint_slice(server: &Server, address: IpAddr, port: u16) -> Result<(), Status> {
-    let endpoint = json!({"addresses": [address.to_string()], "conditions": {"ready": true}});
+async fn endpoint_slice(server: &Server, servers: &[IpAddr], port: u16) -> Result<(), Status> {
+    // A slice has addresses of one family: the first server's.
+    let v4 = servers.first().is_none_or(IpAddr::is_ipv4);
+    let endpoint = |address: &IpAddr| json!({"addresses": [address.to_string()], "conditions": {"ready": true}});
+    let endpoints: Vec<Value> = servers.iter().filter(|address| address.is_ipv4() == v4).map(endpoint).collect();
     let object = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"namespace": "default", "name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": [endpoint], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
+        "addressType": if v4 { "IPv4" } else { "IPv6" },
+        "endpoints": endpoints, "ports": [{"name": "https", "port": port, "protocol": "TCP"}]});
     let change = |old: &Value| {
         let mut new = old.clone();
-        let mut endpoints = old["endpoints"].as_array().cloned().unwrap_or_default();
-        add(&mut endpoints, endpoint.clone(), |e| e["addresses"][0].as_str().map(str::to_owned));
-        meta::set_path(&mut new, &["endpoints"], json!(endpoints));
+        meta::set_path(&mut new, &["endpoints"], object["endpoints"].clone());
         meta::set_path(&mut new, &["ports"], object["ports"].clone());
         new
     };
     super::reconcile(server, "discovery.k8s.io", "endpointslices", &object, &change).await
-}
-
-fn add(list: &mut Vec<Value>, item: Value, key: impl Fn(&Value) -> Option<String>) {
-    if !list.iter().any(|other| key(other) == key(&item)) {
-        list.push(item);
-        list.sort_by_key(key);
-    }
 }

@@ -2,7 +2,9 @@
 //! ConfigMap by which other servers delegate authentication. Reconciled at every start.
 
 mod flow;
+mod identity;
 mod kubernetes_service;
+mod peers;
 pub mod rbac;
 
 use std::net::IpAddr;
@@ -26,6 +28,9 @@ pub struct Facts {
     pub authentication_configmap: Vec<(String, String)>,
 }
 
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How many looks after the endpoints are between two after the Leases of servers that are gone.
+const ROUNDS_PER_CLEANING: u64 = 60;
 const RETRY: Duration = Duration::from_millis(500);
 /// The Service `kubernetes` is looked after for as long as the server runs.
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -60,6 +65,10 @@ pub fn start(server: &Arc<Server>, facts: Facts) -> watch::Receiver<bool> {
             () = shutdown.requested() => {}
             () = run(&server, &facts, done) => {}
         }
+        let leaving = kubernetes_service::leave(&server, &facts);
+        if !matches!(tokio::time::timeout(LEAVE_LIMIT, leaving).await, Ok(Ok(()))) {
+            tracing::warn!("the Service kubernetes may name this server for some seconds more");
+        }
     });
     receiver
 }
@@ -71,12 +80,31 @@ async fn run(server: &Server, facts: &Facts, done: watch::Sender<bool>) {
         tokio::time::sleep(RETRY).await;
     }
     done.send_replace(true);
+    let identity = identity::Identity::new(&identity::hostname(), &server.registry.new_uid());
+    let mut endpoints = tokio::time::interval(ENDPOINT_INTERVAL);
+    let mut rounds: u64 = 0;
     loop {
-        tokio::time::sleep(ENDPOINT_INTERVAL).await;
-        if let Err(status) = kubernetes_service::reconcile(server, facts).await {
-            tracing::warn!(error = %status, "looking after the Service kubernetes");
+        let result = tokio::select! {
+            _ = endpoints.tick() => {
+                rounds += 1;
+                regularly(server, facts, &identity, rounds).await
+            }
+            () = server.fairness.changed.notified() => flow::reconcile(server).await,
+        };
+        if let Err(status) = result {
+            tracing::warn!(error = %status, "looking after what every cluster has");
         }
     }
+}
+
+/// What shows that this server is there.
+async fn regularly(server: &Server, facts: &Facts, identity: &identity::Identity, rounds: u64) -> Result<(), Status> {
+    kubernetes_service::reconcile(server, facts).await?;
+    if facts.advertise.is_none() {
+        return Ok(()); // nobody else is to know of it
+    }
+    identity.renew(server).await?;
+    if rounds.is_multiple_of(ROUNDS_PER_CLEANING) { identity::remove_expired(server).await } else { Ok(()) }
 }
 
 async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
@@ -97,7 +125,7 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
             "value": value, "description": description});
         ensure(server, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
-    flow::ensure(server).await?;
+    flow::reconcile(server).await?;
     if !facts.authentication_configmap.is_empty() {
         let data: serde_json::Map<String, Value> =
             facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();

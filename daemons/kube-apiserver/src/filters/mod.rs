@@ -2,6 +2,8 @@
 
 pub mod audit;
 pub mod compress;
+pub mod deadline;
 pub mod fairness;
 pub mod impersonation;
+pub mod on_end;
 pub mod rotating;

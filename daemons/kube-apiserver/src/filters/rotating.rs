@@ -4,17 +4,20 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How large the file may get, and how many earlier ones are kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation {
     pub bytes_max: u64,
     pub kept_max: u32,
+    /// Older ones go when the next is put aside.
+    pub age_max: Option<Duration>,
 }
 
 impl Default for Rotation {
     fn default() -> Self {
-        Self { bytes_max: 100 << 20, kept_max: 5 }
+        Self { bytes_max: 100 << 20, kept_max: 5, age_max: None }
     }
 }
 
@@ -51,6 +54,14 @@ impl RotatingFile {
             rename_if_there(&self.path, &self.numbered(1))?;
         } else {
             std::fs::remove_file(&self.path)?;
+        }
+        if let Some(age_max) = self.rotation.age_max {
+            for path in (1..=self.rotation.kept_max).map(|number| self.numbered(number)) {
+                let age = std::fs::metadata(&path).and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok());
+                if age.is_some_and(|age| age > age_max) {
+                    std::fs::remove_file(&path)?;
+                }
+            }
         }
         self.file = append_to(&self.path)?;
         self.bytes = 0;
@@ -92,7 +103,7 @@ mod tests {
     fn old_lines_go() {
         let directory = std::env::temp_dir().join(format!("rotating-{}", std::process::id()));
         let path = directory.join("log");
-        let mut log = RotatingFile::open(&path, Rotation { bytes_max: 8, kept_max: 2 }).unwrap();
+        let mut log = RotatingFile::open(&path, Rotation { bytes_max: 8, kept_max: 2, age_max: None }).unwrap();
         for line in ["one\n", "two\n", "three\n", "four\n", "five5\n", "six666\n"] {
             log.write_all(line.as_bytes()).unwrap();
         }
@@ -100,8 +111,11 @@ mod tests {
         assert_eq!(read("log").as_deref(), Some("six666\n"));
         assert_eq!((read("log.1").as_deref(), read("log.2").as_deref()), (Some("five5\n"), Some("four\n")));
         assert_eq!(read("log.3"), None);
+        let rotation = Rotation { bytes_max: 8, kept_max: 2, age_max: Some(Duration::ZERO) };
+        RotatingFile::open(&path, rotation).unwrap().write_all(b"seven77\n").unwrap();
+        assert_eq!((read("log").as_deref(), read("log.1"), read("log.2")), (Some("seven77\n"), None, None));
         let again = RotatingFile::open(&path, Rotation::default()).unwrap();
-        assert_eq!(again.bytes, 7);
+        assert_eq!(again.bytes, 8);
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -60,12 +60,12 @@ pub async fn connect(server: &Arc<Server>, connect: Connect) -> Result<Response<
     match connect.path.subresource.as_str() {
         "log" => log::serve(server, connect).await,
         "exec" | "attach" => {
-            may_create(server, &connect)?;
+            may_create(server, &connect.path, &connect.user).await?;
             admit::admit(server, &connect.path, &connect.user, &connect.parts.uri).await?;
             command::exec(server, connect).await
         }
         "portforward" => {
-            may_create(server, &connect)?;
+            may_create(server, &connect.path, &connect.user).await?;
             admit::admit(server, &connect.path, &connect.user, &connect.parts.uri).await?;
             command::port_forward(server, connect).await
         }
@@ -77,18 +77,18 @@ pub async fn connect(server: &Arc<Server>, connect: Connect) -> Result<Response<
 }
 
 /// A WebSocket begins with GET, which was authorised as `get`; but running a command is a `create`, however it begins.
-fn may_create(server: &Server, connect: &Connect) -> Result<(), Status> {
-    let path = &connect.path;
+async fn may_create(server: &Server, path: &ResourcePath, user: &User) -> Result<(), Status> {
     let resource = ResourceAttributes {
         group: &path.group,
         resource: &path.resource,
         subresource: &path.subresource,
         namespace: &path.namespace,
         name: &path.name,
-        field_selector: "",
+        version: &path.version,
+        ..Default::default()
     };
-    let attributes = Attributes::resource(&connect.user, "create", resource);
-    let decision = server.authorizer.authorize(&attributes);
+    let attributes = Attributes::resource(user, "create", resource);
+    let decision = server.authorizer.decide(&attributes).await;
     if decision.allowed() { Ok(()) } else { Err(forbidden(&attributes, decision.reason())) }
 }
 

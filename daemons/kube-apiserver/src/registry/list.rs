@@ -1,12 +1,13 @@
 //! List: a page of a snapshot, and the token with which the next page continues in the same snapshot.
 
 use ::store::{Entry, Snapshot, StoreError};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use machinery::status::Status;
 use serde::{Deserialize, Serialize};
 
 use super::options::{ListOptions, VersionMatch};
 use super::{Registry, Served};
-use crate::authn::pem::{base64url, base64url_decode};
 
 /// One page.
 pub struct Page {
@@ -33,12 +34,14 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 impl Token {
     fn encode(&self) -> String {
         // Strings and a number always serialise.
-        base64url(&serde_json::to_vec(self).unwrap_or_default())
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
         let invalid = || Status::bad_request("invalid continue token: continue key is not valid");
-        let token: Self = base64url_decode(text.trim_end_matches('='))
+        let token: Self = URL_SAFE_NO_PAD
+            .decode(text.trim_end_matches('='))
+            .ok()
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
             .ok_or_else(invalid)?;
         let clean = !token.start.split('/').any(|part| part == "..") && !token.start.starts_with('/');

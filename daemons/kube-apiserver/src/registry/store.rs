@@ -1,6 +1,6 @@
 //! One resource's place in the store: its keys, its cache, and what store errors mean to a client.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::store::{Cache, Config, Entry, Feed, IndexRecord, Pairs, Snapshot, Storage, StoreError};
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use schema::Resource;
 use serde_json::Value;
 
 use crate::kinds::Strategy;
+use crate::metrics;
 
 /// How long a read waits for a revision that is not here yet.
 pub const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
@@ -143,20 +144,28 @@ impl ResourceStore {
 
     pub async fn create(&self, namespace: &str, name: &str, object: &Value) -> Result<u64, Status> {
         let key = self.key(namespace, name);
+        let begun = Instant::now();
         let result = self.storage().create(&key, encode(object), self.ttl).await;
+        metrics::wrote("create", &self.group_resource.resource, begun);
         self.written(result, name).await
     }
 
     /// Replaces an object that must still be at that revision.
     pub async fn update(&self, namespace: &str, name: &str, object: &Value, expected: u64) -> Result<u64, StoreError> {
         let key = self.key(namespace, name);
-        let revision = self.storage().update(&key, encode(object), expected, self.ttl).await?;
+        let begun = Instant::now();
+        let result = self.storage().update(&key, encode(object), expected, self.ttl).await;
+        metrics::wrote("update", &self.group_resource.resource, begun);
+        let revision = result?;
         self.seen(revision).await;
         Ok(revision)
     }
 
     pub async fn delete(&self, namespace: &str, name: &str, expected: u64) -> Result<u64, StoreError> {
-        let revision = self.storage().delete(&self.key(namespace, name), expected).await?;
+        let begun = Instant::now();
+        let result = self.storage().delete(&self.key(namespace, name), expected).await;
+        metrics::wrote("delete", &self.group_resource.resource, begun);
+        let revision = result?;
         self.seen(revision).await;
         Ok(revision)
     }

@@ -6,6 +6,7 @@ mod protobuf_list;
 pub mod table;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use ::store::Entry;
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use serde_json::{Value, json};
 
 use self::accept::{Accept, View, Wire};
 use self::table::Include;
+use crate::filters::audit::Refused;
 use crate::filters::compress::AtHand;
 use crate::registry::Served;
 use crate::registry::list::Page;
@@ -68,6 +70,7 @@ pub fn error(headers: &HeaderMap, status: &Status) -> Response<Body> {
     if let Some(seconds) = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|s| *s > 0) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    response.extensions_mut().insert(Refused(Arc::new(status.clone())));
     response
 }
 

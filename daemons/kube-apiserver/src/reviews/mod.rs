@@ -8,7 +8,7 @@ use http::{Response, StatusCode};
 use machinery::meta;
 use machinery::status::Status;
 use schema::Resource;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::body;
 use crate::endpoints::Call;
@@ -40,16 +40,22 @@ pub async fn handle(call: &Call<'_>, verb: &str, bytes: &[u8]) -> Result<Respons
     call.accept(false)?;
     let mut review = body::object(&call.cx, call.served, &call.parts.headers, bytes)?;
     let status = match call.served.resource.plural.as_str() {
-        "tokenreviews" => token::review(call, &review)?,
+        "tokenreviews" => token::review(call, &review).await?,
         "selfsubjectreviews" => json!({"userInfo": call.cx.user.to_value()}),
-        "selfsubjectrulesreviews" => rules::review(call, &review),
-        _ => access::review(call, &review)?,
+        "selfsubjectrulesreviews" => rules::review(call, &review)?,
+        _ => access::review(call, &review).await?,
     };
     let map = meta::as_object_mut(&mut review);
     map.insert("status".to_owned(), status);
     map.entry("metadata").or_insert_with(|| json!({}));
-    if review["metadata"].get("creationTimestamp").is_none() && call.served.resource.plural == "selfsubjectreviews" {
-        meta::set_path(&mut review, &["metadata", "creationTimestamp"], Value::String(machinery::time::format(call.cx.now)));
+    match call.served.resource.plural.as_str() {
+        // It shows who asked and nothing of the question.
+        "selfsubjectreviews" => {
+            let metadata = json!({"creationTimestamp": machinery::time::format(call.cx.now)});
+            meta::set_path(&mut review, &["metadata"], metadata);
+        }
+        "selfsubjectrulesreviews" => meta::set_path(&mut review, &["spec"], json!({})),
+        _ => {}
     }
     call.answer(StatusCode::CREATED, &review)
 }

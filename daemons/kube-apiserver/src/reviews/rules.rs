@@ -1,11 +1,15 @@
 //! SelfSubjectRulesReview: what may I do in this namespace?
 
+use machinery::status::Status;
 use serde_json::{Value, json};
 
 use crate::endpoints::Call;
 
-pub(super) fn review(call: &Call<'_>, review: &Value) -> Value {
+pub(super) fn review(call: &Call<'_>, review: &Value) -> Result<Value, Status> {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
     let (rules, incomplete) = call.server.authorizer.rules_for(&call.cx.user, namespace);
     let mut resources = Vec::new();
     let mut others = Vec::new();
@@ -25,5 +29,5 @@ pub(super) fn review(call: &Call<'_>, review: &Value) -> Value {
     if let Some(why) = incomplete {
         status["evaluationError"] = json!(why);
     }
-    status
+    Ok(status)
 }

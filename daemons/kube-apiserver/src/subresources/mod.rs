@@ -17,6 +17,7 @@ use crate::registry::patch::Patch;
 use crate::respond::{self, Body};
 
 pub use binding::handle as bind;
+pub use token::Lifetimes;
 
 /// Answers a request below an object. Streams (`log`, `exec`, …) do not come here.
 pub async fn handle(call: &Call<'_>, verb: &str, bytes: &[u8]) -> Result<Response<Body>, Status> {
