@@ -91,6 +91,12 @@ pub struct Config {
     insecure: bool,
     certificate: Option<(Pem, Pem)>,
     token: Option<Token>,
+    /// `http://`: without TLS, as behind `kctl proxy`. Daemons refuse it.
+    pub plain: bool,
+    /// `proxy-url` of the cluster. Daemons refuse it.
+    pub proxy_url: Option<String>,
+    /// User name and password.
+    pub basic: Option<(String, String)>,
 }
 
 impl Config {
@@ -101,6 +107,9 @@ impl Config {
 
     pub fn from_loaded(kubeconfig: &Kubeconfig, context: Option<&str>) -> Result<Self, ConfigError> {
         let (cluster, user, context) = kubeconfig.select(context)?;
+        if user.exec.is_some() || user.auth_provider.is_some() {
+            return Err(ConfigError::Unsupported("exec or auth-provider"));
+        }
         let mut config = Self::new(cluster, &user)?;
         if let Some(namespace) = context.namespace.as_ref().filter(|n| !n.is_empty()) {
             config.namespace.clone_from(namespace);
@@ -109,13 +118,7 @@ impl Config {
     }
 
     pub fn new(cluster: &Cluster, user: &User) -> Result<Self, ConfigError> {
-        if cluster.proxy_url.as_ref().is_some_and(|p| !p.is_empty()) {
-            return Err(ConfigError::Unsupported("proxy-url"));
-        }
-        if user.username.is_some() {
-            return Err(ConfigError::Unsupported("username and password"));
-        }
-        let (host, port, path_prefix) = split_server(&cluster.server)?;
+        let (plain, host, port, path_prefix) = split_server(&cluster.server)?;
         let certificate =
             Pem::of("client-certificate-data", user.client_certificate.as_ref(), user.client_certificate_data.as_ref())?
                 .zip(Pem::of("client-key-data", user.client_key.as_ref(), user.client_key_data.as_ref())?);
@@ -140,7 +143,24 @@ impl Config {
             insecure: cluster.insecure_skip_tls_verify,
             certificate,
             token,
+            plain,
+            proxy_url: cluster.proxy_url.clone().filter(|url| !url.is_empty()),
+            basic: user.username.clone().map(|name| (name, user.password.clone().unwrap_or_default())),
         })
+    }
+
+    /// What only people's clients do is refused: a daemon must not go on without what its kubeconfig asks for.
+    pub(crate) fn check_for_daemon(&self) -> Result<(), ConfigError> {
+        if self.plain {
+            return Err(ConfigError::Server(self.url()));
+        }
+        if self.proxy_url.is_some() {
+            return Err(ConfigError::Unsupported("proxy-url"));
+        }
+        if self.basic.is_some() {
+            return Err(ConfigError::Unsupported("username and password"));
+        }
+        Ok(())
     }
 
     /// From the service account of the pod that this process runs in.
@@ -164,13 +184,14 @@ impl Config {
 
     /// The same server, as nobody: for those who bring credentials of their own.
     pub fn without_credentials(self) -> Self {
-        Self { certificate: None, token: None, impersonate: None, ..self }
+        Self { certificate: None, token: None, impersonate: None, basic: None, ..self }
     }
 
     /// `https://host:port` with the path prefix.
     pub fn url(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        format!("https://{host}:{}{}", self.port, self.path_prefix)
+        let scheme = if self.plain { "http" } else { "https" };
+        format!("{scheme}://{host}:{}{}", self.port, self.path_prefix)
     }
 
     /// The bearer token as it is now.
@@ -197,6 +218,17 @@ impl Config {
             return Ok(ServerName::IpAddress(ip.into()));
         }
         ServerName::try_from(name.clone()).map_err(|_| ConfigError::Server(name.clone()))
+    }
+
+    /// Credentials that a plugin gave: they win over nothing else, because there was nothing else.
+    pub fn with_credentials(self, token: Option<String>, pair: Option<(String, String)>) -> Self {
+        let pem = |text: String| Pem::Inline(text.into_bytes().into());
+        Self { token: token.map(Token::Inline), certificate: pair.map(|(cert, key)| (pem(cert), pem(key))), ..self }
+    }
+
+    /// There is a token, a password or a certificate.
+    pub fn has_credentials(&self) -> bool {
+        self.token.is_some() || self.certificate.is_some() || self.basic.is_some()
     }
 
     /// TLS with the certificates as they are now.
@@ -240,16 +272,19 @@ impl Config {
     }
 }
 
-/// Host, port and path of `https://host[:port][/path]`.
-fn split_server(server: &str) -> Result<(String, u16, String), ConfigError> {
+/// Whether it is `http`, host, port and path of `http[s]://host[:port][/path]`.
+fn split_server(server: &str) -> Result<(bool, String, u16, String), ConfigError> {
     let wrong = || ConfigError::Server(server.to_owned());
     let uri: http::Uri = server.parse().map_err(|_| wrong())?;
-    if uri.scheme_str() != Some("https") {
-        return Err(wrong());
-    }
+    let plain = match uri.scheme_str() {
+        Some("https") => false,
+        Some("http") => true,
+        _ => return Err(wrong()),
+    };
     let host = uri.host().filter(|h| !h.is_empty()).ok_or_else(wrong)?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok((host, uri.port_u16().unwrap_or(443), uri.path().trim_end_matches('/').to_owned()))
+    let port = uri.port_u16().unwrap_or(if plain { 80 } else { 443 });
+    Ok((plain, host, port, uri.path().trim_end_matches('/').to_owned()))
 }
 
 /// Believes any server: for connections whose user asked for that by name, and for kubelets without a known authority.
@@ -317,11 +352,12 @@ mod tests {
             ("https://10.0.0.1:6443", Some(("10.0.0.1", 6443, ""))),
             ("https://k8s.example/clusters/a/", Some(("k8s.example", 443, "/clusters/a"))),
             ("https://[::1]:6443", Some(("::1", 6443, ""))),
-            ("http://localhost:8080", None),
+            ("http://localhost:8080", Some(("localhost", 8080, ""))),
+            ("ftp://localhost", None),
             ("10.0.0.1", None),
         ] {
             let got = split_server(server).ok();
-            assert_eq!(got.as_ref().map(|(h, p, x)| (h.as_str(), *p, x.as_str())), want, "{server}");
+            assert_eq!(got.as_ref().map(|(_, h, p, x)| (h.as_str(), *p, x.as_str())), want, "{server}");
         }
     }
 }

@@ -70,6 +70,43 @@ pub struct User {
     pub password: Option<String>,
     #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
     pub impersonate: Option<String>,
+    #[serde(rename = "as-uid", skip_serializing_if = "Option::is_none")]
+    pub impersonate_uid: Option<String>,
+    #[serde(rename = "as-groups", skip_serializing_if = "Vec::is_empty")]
+    pub impersonate_groups: Vec<String>,
+    /// A program that gives credentials. Daemons refuse it: they have nobody who could be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exec: Option<Exec>,
+    /// Of clients before 1.26; only that it is there matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_provider: Option<AuthProvider>,
+}
+
+/// A credential plugin (`client.authentication.k8s.io`).
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Exec {
+    pub api_version: String,
+    pub command: String,
+    pub args: Option<Vec<String>>,
+    pub env: Option<Vec<ExecEnv>>,
+    pub install_hint: Option<String>,
+    pub provide_cluster_info: bool,
+    /// `Never`, `IfAvailable` or `Always`.
+    pub interactive_mode: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct ExecEnv {
+    pub name: String,
+    pub value: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct AuthProvider {
+    pub name: String,
 }
 
 impl std::fmt::Debug for User {
@@ -136,6 +173,10 @@ impl Kubeconfig {
             fix(&mut user.user.client_certificate);
             fix(&mut user.user.client_key);
             fix(&mut user.user.token_file);
+            // A program without a slash is looked for in PATH.
+            if let Some(exec) = user.user.exec.as_mut().filter(|exec| exec.command.contains('/')) {
+                exec.command = dir.join(&exec.command).display().to_string();
+            }
         }
     }
 

@@ -95,6 +95,7 @@ impl Http2Inner {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, TransportError> {
+        self.config.check_for_daemon()?;
         let address = format!("{}:{}", self.config.host, self.config.port);
         let tls = TlsConnector::from(Arc::new(self.config.tls(&[b"h2"])?));
         let name = self.config.server_name()?;
