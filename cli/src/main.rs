@@ -10,6 +10,7 @@ mod kube;
 mod lab;
 mod output;
 mod pause;
+mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,16 +55,27 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = std::env::args_os().collect();
-    if let Some((main, args)) = daemons::named_by(&args) {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    if let Some((main, args)) = daemons::named_by(&words) {
         return main(args.into_iter());
     }
+    end_quietly_with_the_reader();
     daemon::install_crypto();
     clap_complete::CompleteEnv::with_factory(Kctl::command).complete();
-    let kctl = match Kctl::try_parse_from(args) {
+    let kctl = match Kctl::try_parse_from(&words) {
         Ok(kctl) => kctl,
         Err(error) => {
-            let _ = error.print();
+            if error.kind() == clap::error::ErrorKind::InvalidSubcommand
+                && let Some(error) = commands::plugin::become_plugin(&words[1..])
+            {
+                eprintln!("error: {error}");
+                return ExitCode::FAILURE;
+            }
+            let words: Vec<String> = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            match usage::message(&error, &words) {
+                Some(text) => eprintln!("{text}"),
+                None => drop(error.print()),
+            }
             // 1 for wrong flags, as kubectl exits: scripts know 2 as something else.
             return ExitCode::from(u8::from(error.use_stderr()));
         }
@@ -83,6 +95,9 @@ fn main() -> ExitCode {
         Command::Image(args) => block_on(boot::image(args)),
     };
     result.unwrap_or_else(|error| {
+        if error.chain().any(|cause| cause.downcast_ref().is_some_and(is_broken_pipe)) {
+            return ExitCode::SUCCESS;
+        }
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
@@ -90,6 +105,23 @@ fn main() -> ExitCode {
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+/// Nobody reads the rest of the output: that is no error to speak of.
+fn is_broken_pipe(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::BrokenPipe
+}
+
+/// `kctl get pods | head -1`, in every command: `print!` has no other way to tell that its reader is gone than a panic.
+fn end_quietly_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let printing = |message: &str| message.starts_with("failed printing to std") && message.contains("Broken pipe");
+        if panic.payload_as_str().is_some_and(printing) {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
 }
 
 #[cfg(test)]

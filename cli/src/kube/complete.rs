@@ -96,6 +96,10 @@ pub fn namespaces(typed: &OsStr) -> Vec<CompletionCandidate> {
     objects_of("namespaces", typed)
 }
 
+pub fn nodes(typed: &OsStr) -> Vec<CompletionCandidate> {
+    objects_of("nodes", typed)
+}
+
 pub fn pods(typed: &OsStr) -> Vec<CompletionCandidate> {
     objects_of("pods", typed)
 }
@@ -131,7 +135,20 @@ pub fn resources(typed: &OsStr) -> Vec<CompletionCandidate> {
     candidates(kinds, typed)
 }
 
-const SUBCOMMANDS: &[&str] = &["status", "history", "undo", "restart", "pause", "resume", "image"];
+const SUBCOMMANDS: &[&str] = &[
+    "status",
+    "history",
+    "undo",
+    "restart",
+    "pause",
+    "resume",
+    "image",
+    "env",
+    "resources",
+    "selector",
+    "serviceaccount",
+    "subject",
+];
 
 /// Containers of the pod that is on the line already.
 pub fn containers(typed: &OsStr) -> Vec<CompletionCandidate> {

@@ -40,6 +40,11 @@ impl Resource {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
+    /// `apps/v1`, and `/v1` of the core group, as Go prints a group and version.
+    pub fn api_version_of_group(&self) -> String {
+        format!("{}/{}", self.group, self.version)
+    }
+
     /// `deployments.apps`.
     pub fn full_name(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }

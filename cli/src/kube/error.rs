@@ -75,6 +75,23 @@ impl Error {
         self
     }
 
+    /// A resource that is not served, in the words of commands that look it up by themselves.
+    pub fn without_prefix(self) -> Self {
+        match self {
+            Self::NoResource { .. } => Self::Plain(self.bare()),
+            error => error,
+        }
+    }
+
+    /// The message alone, to stand inside another one.
+    pub fn bare(&self) -> String {
+        match self {
+            Self::Status(status) => status.message.clone(),
+            Self::Message(message) | Self::Usage { message, .. } => message.clone(),
+            _ => self.text().trim_start_matches("error: ").to_owned(),
+        }
+    }
+
     /// What is printed to stderr.
     pub fn text(&self) -> String {
         match self {
@@ -132,6 +149,19 @@ impl Error {
     }
 }
 
+/// What the system says of a file, as Go says it.
+pub fn io_text(error: &std::io::Error) -> String {
+    let text = match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory",
+        std::io::ErrorKind::PermissionDenied => "permission denied",
+        std::io::ErrorKind::IsADirectory => "is a directory",
+        std::io::ErrorKind::AddrNotAvailable => "cannot assign requested address",
+        std::io::ErrorKind::AddrInUse => "address already in use",
+        _ => return error.to_string(),
+    };
+    text.to_owned()
+}
+
 fn prefixed(text: String) -> String {
     if text.starts_with("error: ") { text } else { format!("error: {text}") }
 }
@@ -162,7 +192,11 @@ fn invalid(status: &Status) -> String {
 }
 
 impl From<std::io::Error> for Error {
+    /// That nobody reads the output any more ends a command quietly.
     fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self::Exit(0);
+        }
         Self::Message(error.to_string())
     }
 }

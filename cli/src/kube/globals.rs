@@ -89,9 +89,29 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| wrong())
 }
 
+/// A duration as Go writes it: `1m0s`, `500ms`.
+pub fn go_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds == 0 && duration.subsec_millis() > 0 {
+        return format!("{}ms", duration.subsec_millis());
+    }
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_for_people() {
+        for (millis, text) in [(0, "0s"), (500, "500ms"), (5000, "5s"), (60_000, "1m0s"), (3_661_000, "1h1m1s")] {
+            assert_eq!(go_duration(Duration::from_millis(millis)), text);
+        }
+    }
 
     #[test]
     fn durations_as_go_writes_them() {

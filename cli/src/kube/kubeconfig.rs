@@ -7,7 +7,7 @@ use client::{
     kubeconfig::{Cluster, Context, Kubeconfig, User},
 };
 
-use super::{Error, Globals, Result};
+use super::{Error, Globals, Result, credential};
 
 /// What `kctl init` writes for the host's administrator.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
@@ -80,6 +80,16 @@ pub fn config(globals: &Globals) -> Result<Config> {
     override_cluster(&mut cluster, globals);
     override_user(&mut user, globals);
     let mut config = Config::new(&cluster, &user)?;
+    match (&user.exec, &user.auth_provider) {
+        // What the flags or the file say of itself wins over a plugin.
+        _ if config.has_credentials() => {}
+        (_, Some(provider)) => return Err(credential::refuse_provider(provider)),
+        (Some(exec), None) => {
+            let given = credential::ask(exec, &cluster)?;
+            config = config.with_credentials(given.token, given.pair);
+        }
+        (None, None) => {}
+    }
     if let Some(namespace) = context.namespace.filter(|namespace| !namespace.is_empty()) {
         config.namespace = namespace;
     }

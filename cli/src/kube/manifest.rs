@@ -18,7 +18,7 @@ pub struct Files {
     /// File, directory or URL with objects; `-` is standard input
     #[arg(short, long = "filename", value_name = "FILE", value_delimiter = ',', value_hint = ValueHint::AnyPath)]
     pub filenames: Vec<String>,
-    /// Directory with a kustomization (not supported)
+    /// Directory with a kustomization
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub kustomize: Option<String>,
     /// Descend into directories of --filename
@@ -54,10 +54,14 @@ impl Files {
 
     /// All objects in order, members of lists one by one.
     pub async fn read(&self) -> Result<Vec<Document>> {
-        if self.kustomize.is_some() {
-            return Err(Error::message("kustomizations are not supported: render it (kustomize build DIR) and pipe it to -f -"));
-        }
         let mut documents = Vec::new();
+        if let Some(directory) = &self.kustomize {
+            if !self.filenames.is_empty() {
+                return Err(Error::message("only one of -f or -k can be specified"));
+            }
+            let objects = super::kustomize::build(directory)?;
+            documents.extend(objects.into_iter().map(|value| Document { value, source: directory.clone() }));
+        }
         for name in &self.filenames {
             for (source, text) in read_source(name, self.recursive).await? {
                 for value in parse(&source, &text)? {
@@ -147,6 +151,15 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Value>> {
     }
     let values = machinery::yaml::to_values(text).map_err(|error| Error::message(format!("error parsing {source}: {error}")))?;
     Ok(values.into_iter().filter(|value| !value.is_null()).collect())
+}
+
+/// The objects of a text, members of lists one by one.
+pub fn parse_objects(source: &str, text: &str) -> Result<Vec<Value>> {
+    let mut documents = Vec::new();
+    for value in parse(source, text)? {
+        flatten(value, source, &mut documents)?;
+    }
+    Ok(documents.into_iter().map(|document| document.value).collect())
 }
 
 fn flatten(value: Value, source: &str, documents: &mut Vec<Document>) -> Result<()> {

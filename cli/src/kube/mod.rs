@@ -2,10 +2,12 @@
 //! name, and errors worded as kubectl words them.
 
 pub mod complete;
+mod credential;
 pub mod discovery;
 pub mod error;
 pub mod globals;
 pub mod kubeconfig;
+pub mod kustomize;
 pub mod manifest;
 pub mod select;
 pub mod session;

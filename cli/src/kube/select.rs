@@ -193,6 +193,24 @@ impl Query {
         }
     }
 
+    /// Says what was looked for, when the server says that it can't be.
+    pub fn about(&self, target: &Target, mut error: Error) -> Error {
+        let Target::Collection { resource, .. } = target else { return error };
+        let Error::Status(status) = &mut error else { return error };
+        if ![400, 404].contains(&status.code()) {
+            return error;
+        }
+        let what = format!("{}, Resource={}", resource.api_version_of_group(), resource.plural);
+        let (labels, fields) = (self.selector.as_deref().unwrap_or(""), self.field_selector.as_deref().unwrap_or(""));
+        let message = &status.message;
+        status.message = if labels.is_empty() && fields.is_empty() {
+            format!("Unable to list {what:?}: {message}")
+        } else {
+            format!("Unable to find {what:?} that match label selector {labels:?}, field selector {fields:?}: {message}")
+        };
+        error
+    }
+
     /// The objects as the server has them now; those of files by their names. What cannot be had is in the errors.
     pub async fn fetch(&self, session: &Session) -> Result<(Vec<Info>, Vec<Error>)> {
         let mut infos = Vec::new();
@@ -305,6 +323,28 @@ pub async fn from_files(session: &Session, files: &Files) -> Result<Vec<Info>> {
     }
     Error::all(errors)?;
     Ok(infos)
+}
+
+/// The objects in files without asking a server: resources are those that every server has.
+pub async fn local_files(files: &Files) -> Result<Vec<Info>> {
+    let documents = files.read().await?;
+    let info = |document: super::manifest::Document| {
+        let object = document.value;
+        let gvk = machinery::gvk::Gvk::of(&object).unwrap_or_else(|| machinery::gvk::Gvk::new("", "v1", ""));
+        let builtin = schema::builtin().by_kind(&gvk.group, &gvk.version, &gvk.kind);
+        let resource = Resource {
+            plural: builtin.map_or_else(|| gvk.kind.to_lowercase(), |builtin| builtin.plural.clone()),
+            singular: gvk.kind.to_lowercase(),
+            namespaced: builtin.is_none_or(|builtin| builtin.namespaced),
+            group: gvk.group,
+            version: gvk.version,
+            kind: gvk.kind,
+            ..Resource::default()
+        };
+        let (namespace, name) = (machinery::meta::namespace(&object).to_owned(), machinery::meta::name(&object).to_owned());
+        Info { resource, namespace, name, object, source: Some(document.source) }
+    };
+    Ok(documents.into_iter().map(info).collect())
 }
 
 #[cfg(test)]

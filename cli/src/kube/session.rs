@@ -42,11 +42,12 @@ pub struct Request {
     accept: &'static str,
     body: Option<(&'static str, Bytes)>,
     endless: bool,
+    at_once: bool,
 }
 
 impl Request {
     pub fn new(method: Method, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), query: Vec::new(), accept: JSON, body: None, endless: false }
+        Self { method, path: path.into(), query: Vec::new(), accept: JSON, body: None, endless: false, at_once: false }
     }
 
     pub fn get(path: impl Into<String>) -> Self {
@@ -94,6 +95,12 @@ impl Request {
         self
     }
 
+    /// That the server is overloaded is an answer too: who asks tries again, in its own way.
+    pub fn at_once(mut self) -> Self {
+        self.at_once = true;
+        self
+    }
+
     fn json(self, body: &Value) -> Self {
         self.body(JSON, body.to_string())
     }
@@ -113,13 +120,7 @@ impl Session {
     pub fn new(globals: &Globals) -> Result<Self> {
         let config = kubeconfig::config(globals)?;
         let tls = config.tls(&[b"h2", b"http/1.1"])?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .user_agent(concat!("kctl/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| Error::message(chain(&error)))?;
+        let http = connector(&config, reqwest::Client::builder().tls_backend_preconfigured(tls))?;
         Ok(Self {
             http,
             impersonate_groups: globals.impersonate_groups.clone(),
@@ -182,7 +183,7 @@ impl Session {
             let overloaded = matches!(response.status(), StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
             let seconds = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             match seconds {
-                Some(seconds) if overloaded && tries < TRIES_MAX => {
+                Some(seconds) if overloaded && !request.at_once && tries < TRIES_MAX => {
                     tokio::time::sleep(Duration::from_secs(seconds).min(RETRY_AFTER_MAX)).await;
                     tries += 1;
                 }
@@ -205,13 +206,7 @@ impl Session {
     pub async fn upgrade(&self, request: Request, protocols: &[&str]) -> Result<(reqwest::Upgraded, String)> {
         // Upgrades are of HTTP/1.1.
         let tls = self.config.tls(&[b"http/1.1"])?;
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .http1_only()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .build()
-            .map_err(|error| Error::message(chain(&error)))?;
+        let http = connector(&self.config, reqwest::Client::builder().tls_backend_preconfigured(tls).http1_only())?;
         let mut headers = header::HeaderMap::new();
         stream::upgrade::ask_for_websocket(&mut headers, protocols);
         let response =
@@ -223,6 +218,21 @@ impl Session {
         let chosen = chosen.unwrap_or_default().to_owned();
         let io = response.upgrade().await.map_err(|error| self.transport(&error))?;
         Ok((io, chosen))
+    }
+
+    /// Sends somebody else's request with our credentials; any answer is one.
+    pub async fn pass_on(&self, request: Request, headers: &header::HeaderMap, body: Bytes) -> Result<Response> {
+        let mut builder = self.prepare(&self.http, &request)?.body(body);
+        let accept = headers.get(header::ACCEPT).cloned().unwrap_or(header::HeaderValue::from_static("*/*"));
+        let mut passed = header::HeaderMap::from_iter([(header::ACCEPT, accept)]);
+        let kinds = [header::CONTENT_TYPE, header::RANGE, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE];
+        for name in kinds {
+            if let Some(value) = headers.get(&name) {
+                passed.insert(name, value.clone());
+            }
+        }
+        builder = builder.headers(passed);
+        builder.send().await.map_err(|error| self.transport(&error))
     }
 
     async fn attempt(&self, request: &Request) -> Result<Response> {
@@ -237,6 +247,8 @@ impl Session {
         }
         if let Some(token) = self.config.bearer()? {
             builder = builder.bearer_auth(token);
+        } else if let Some((name, password)) = &self.config.basic {
+            builder = builder.basic_auth(name, Some(password));
         }
         if let Some(user) = &self.config.impersonate {
             builder = builder.header("Impersonate-User", user);
@@ -276,6 +288,16 @@ impl Session {
         }
         Error::Connect(chain(error))
     }
+}
+
+/// The client of a cluster: through its proxy if it has one, else straight.
+fn connector(config: &client::Config, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
+    let failed = |error: reqwest::Error| Error::message(chain(&error));
+    let builder = match &config.proxy_url {
+        Some(url) => builder.proxy(reqwest::Proxy::all(url).map_err(failed)?),
+        None => builder.no_proxy(),
+    };
+    builder.connect_timeout(CONNECT_TIMEOUT).user_agent(concat!("kctl/", env!("CARGO_PKG_VERSION"))).build().map_err(failed)
 }
 
 /// The innermost causes say what happened; reqwest's own words are about its URL.

@@ -4,17 +4,17 @@ use clap::Args;
 use machinery::jsonpath::JsonPath;
 use serde_json::{Value, json};
 
-use super::{CustomColumns, tabs};
+use super::{CustomColumns, gotemplate::GoTemplate, tabs};
 use crate::kube::{Error, Info, Result};
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputFlags {
     /// Form of the output: json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, jsonpath-as-json=TEMPLATE,
-    /// custom-columns=SPEC, custom-columns-file=FILE
+    /// custom-columns=SPEC, custom-columns-file=FILE, go-template=TEMPLATE, go-template-file=FILE
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<String>,
-    /// Template of -o jsonpath or jsonpath-file
-    #[arg(long, value_name = "TEMPLATE", hide = true)]
+    /// Template of -o go-template, jsonpath or their files
+    #[arg(long, value_name = "TEMPLATE")]
     pub template: Option<String>,
     /// Print metadata.managedFields too
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
@@ -32,19 +32,22 @@ pub enum Format {
     Name,
     JsonPath(Template),
     JsonPathAsJson(Template),
+    GoTemplate(GoTemplate),
     CustomColumns {
         columns: CustomColumns,
         headers: bool,
     },
 }
 
-const FORMATS: &str = "custom-columns,custom-columns-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,wide,yaml";
+const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml";
 
 impl Format {
     pub fn parse(flags: &OutputFlags) -> Result<Self> {
         let text = flags.output.as_deref().unwrap_or_default();
         let (name, argument) = text.split_once('=').map_or((text, None), |(name, argument)| (name, Some(argument)));
         let argument = argument.or(flags.template.as_deref());
+        // A template alone is a Go template.
+        let name = if name.is_empty() && argument.is_some() { "go-template" } else { name };
         let need = |what: &str| argument.ok_or_else(|| Error::message(format!("{name} format specified but no {what} given")));
         let file = |what: &str| {
             let path = need(what)?;
@@ -61,8 +64,11 @@ impl Format {
             "jsonpath-as-json" => Self::JsonPathAsJson(Template::parse(need("template")?)?),
             "custom-columns" => Self::CustomColumns { columns: CustomColumns::parse(need("custom columns")?)?, headers: true },
             "custom-columns-file" => Self::CustomColumns { columns: CustomColumns::parse_file(&file("file")?)?, headers: true },
-            "go-template" | "go-template-file" | "template" | "templatefile" => {
-                return Err(Error::message("Go templates are not supported: use -o jsonpath=TEMPLATE or -o json"));
+            "go-template" | "template" | "go-template-file" | "templatefile" => {
+                let given = argument.filter(|given| !given.is_empty());
+                given.ok_or_else(|| Error::message("template format specified but no template given"))?;
+                let text = if name.ends_with("file") { file("template")? } else { need("template")?.to_owned() };
+                Self::GoTemplate(go_template(&text)?)
             }
             _ => {
                 return Err(Error::message(format!(
@@ -126,6 +132,9 @@ impl Printer {
             Format::Name => items(&object).iter().map(|item| label(item) + "\n").collect(),
             Format::JsonPath(template) => template.render(&object)?,
             Format::JsonPathAsJson(template) => json_text(&Value::Array(template.values(&object))) + "\n",
+            Format::GoTemplate(template) => template
+                .render(&object)
+                .map_err(|error| Error::message(format!("error executing template {:?}: {error}", template.text())))?,
             Format::CustomColumns { columns, headers } => {
                 let mut text = if *headers && self.printed == 0 { columns.header() } else { String::new() };
                 items(&object).iter().for_each(|item| text.push_str(&columns.row(item)));
@@ -135,6 +144,10 @@ impl Printer {
         self.printed += 1;
         Ok(text)
     }
+}
+
+fn go_template(text: &str) -> Result<GoTemplate> {
+    GoTemplate::parse(text).map_err(|error| Error::message(format!("error parsing template {text}, {error}")))
 }
 
 fn is_list(object: &Value) -> bool {
@@ -321,7 +334,8 @@ mod tests {
     #[test]
     fn what_is_not_supported_says_so() {
         let error = |output: &str| Format::parse(&flags(output)).unwrap_err().text();
-        assert!(error("go-template={{.x}}").contains("not supported"));
+        assert!(error("go-template={{.x").contains("unclosed action"));
+        assert_eq!(render("go-template={{.metadata.name}}", &pod()), "a");
         assert!(
             error("xml")
                 .starts_with("error: unable to match a printer suitable for the output format \"xml\", allowed formats are: ")

@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod format;
+mod gotemplate;
 pub mod table;
 pub mod tabs;
 
