@@ -230,3 +230,46 @@ fn a_watch_shows_changes_though_columns_are_named_once() {
         1,
     );
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_a_command_quietly() {
+    let server = Server::start(vec![Answer::ok("GET", &format!("{PODS}?limit=500"), table(&["a"], ""))]);
+    for line in ["get pods", "create deployment web --image=x --dry-run=client -o yaml", "completion bash", "options"] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_kctl"))
+            .args(line.split_whitespace())
+            .env_clear()
+            .env("HOME", server.home())
+            .env("KUBECONFIG", server.kubeconfig())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!((String::from_utf8_lossy(&output.stderr).as_ref(), output.status.code()), ("", Some(0)), "{line}");
+    }
+}
+
+#[test]
+fn credential_plugins_are_asked() {
+    let server = Server::start(vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a"))]);
+    let plugin = server.home().join("plugin");
+    let run = |answer: &str| {
+        std::fs::write(&plugin, format!("#!/bin/sh\necho '{answer}'\n")).unwrap();
+        std::fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let mut config: Value = serde_json::from_str(&std::fs::read_to_string(server.kubeconfig()).unwrap()).unwrap();
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": plugin, "interactiveMode": "Never"});
+        config["users"][0]["user"] = json!({"exec": exec});
+        let file = server.home().join("with-plugin");
+        std::fs::write(&file, config.to_string()).unwrap();
+        kctl(&server, &format!("get pod a -o name --kubeconfig={}", file.display()))
+    };
+    let answer =
+        |status: Value| json!({"kind": "ExecCredential", "apiVersion": "client.authentication.k8s.io/v1", "status": status});
+    let got = run(&answer(json!({"token": "t"})).to_string());
+    assert_eq!(got, Outcome { stdout: "pod/a\n".into(), stderr: String::new(), code: 0 });
+    let got = run(&answer(json!({})).to_string());
+    let stderr =
+        "Unable to connect to the server: getting credentials: exec plugin didn't return a token or cert/key pair\n".into();
+    assert_eq!(got, Outcome { stdout: String::new(), stderr, code: 1 });
+}

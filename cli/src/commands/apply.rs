@@ -36,18 +36,8 @@ pub struct ApplyArgs {
     other: Option<Other>,
     #[command(flatten)]
     files: Files,
-    /// Fields that others manage are conflicts
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
-    server_side: bool,
-    /// With --server-side: take over fields that others manage
-    #[arg(long)]
-    force_conflicts: bool,
-    /// In whose name fields are managed
-    #[arg(long, default_value = MANAGER)]
-    field_manager: String,
-    /// Only objects of the files with these labels
-    #[arg(short = 'l', long)]
-    selector: Option<String>,
+    #[command(flatten)]
+    how: How,
     /// Delete objects of the set that are no longer in the files
     #[arg(long, requires = "applyset")]
     prune: bool,
@@ -72,6 +62,53 @@ enum Other {
     ViewLastApplied,
 }
 
+/// Which objects are applied, and what happens when others manage their fields.
+#[derive(Args, Clone, Debug)]
+pub struct How {
+    /// Fields that others manage are conflicts
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    pub server_side: bool,
+    /// With --server-side: take over fields that others manage
+    #[arg(long)]
+    pub force_conflicts: bool,
+    /// In whose name fields are managed
+    #[arg(long, default_value = MANAGER)]
+    pub field_manager: String,
+    /// Only objects of the files with these labels
+    #[arg(short = 'l', long)]
+    pub selector: Option<String>,
+}
+
+impl How {
+    pub fn check(&self) -> Result<()> {
+        if self.force_conflicts && !self.server_side {
+            return Err(Error::message("--force-conflicts only works with --server-side"));
+        }
+        Ok(())
+    }
+
+    /// The objects of the files that the selector takes.
+    pub async fn infos(&self, files: &Files, session: &Session) -> Result<Vec<Info>> {
+        let mut infos = select::from_files(session, files).await?;
+        if let Some(selector) = &self.selector {
+            let selector =
+                machinery::selector::LabelSelector::parse(selector).map_err(|error| Error::message(error.to_string()))?;
+            infos.retain(|info| selector.matches_object(&info.object));
+        }
+        Ok(infos)
+    }
+
+    /// The request that applies an object.
+    pub fn request(&self, path: String, info: &Info) -> Request {
+        let mut object = info.object.clone();
+        // A file that was fetched from a cluster says whose it was; that is not applied.
+        machinery::meta::metadata_mut(&mut object).remove("managedFields");
+        Request::patch(path, APPLY_PATCH, &object)
+            .query("fieldManager", &self.field_manager)
+            .query("force", !self.server_side || self.force_conflicts)
+    }
+}
+
 pub async fn run(args: ApplyArgs, session: &Session) -> Result<()> {
     if args.other.is_some() {
         return Err(Error::message(
@@ -82,17 +119,11 @@ pub async fn run(args: ApplyArgs, session: &Session) -> Result<()> {
         return Err(Error::message("must specify one of -f and -k"));
     }
     let dry_run = args.dry_run.dry_run;
-    if args.server_side && dry_run == DryRun::Client {
+    if args.how.server_side && dry_run == DryRun::Client {
         return Err(Error::message("--dry-run=client doesn't work with --server-side (did you mean --dry-run=server instead?)"));
     }
-    if args.force_conflicts && !args.server_side {
-        return Err(Error::message("--force-conflicts only works with --server-side"));
-    }
-    let mut infos = select::from_files(session, &args.files).await?;
-    if let Some(selector) = &args.selector {
-        let selector = machinery::selector::LabelSelector::parse(selector).map_err(|error| Error::message(error.to_string()))?;
-        infos.retain(|info| selector.matches_object(&info.object));
-    }
+    args.how.check()?;
+    let mut infos = args.how.infos(&args.files, session).await?;
     if infos.is_empty() {
         return Err(Error::message("no objects passed to apply"));
     }
@@ -148,9 +179,10 @@ async fn one(args: &ApplyArgs, session: &Session, info: &Info, before: Option<Va
     }
     let mut after = send(args, session, info).await.map_err(|error| refused(info, error))?;
     if dry_run == DryRun::No
-        && let Some(upgrade) = upgrade(&after, &args.field_manager)
+        && let Some(upgrade) = upgrade(&after, &args.how.field_manager)
     {
-        match session.json(Request::patch(info.path(), JSON_PATCH, &upgrade).query("fieldManager", &args.field_manager)).await {
+        match session.json(Request::patch(info.path(), JSON_PATCH, &upgrade).query("fieldManager", &args.how.field_manager)).await
+        {
             // Fields that left the files can go only now that they are ours.
             Ok(_) => after = send(args, session, info).await.map_err(|error| refused(info, error))?,
             Err(error) => eprintln!("Warning: {} keeps fields of a client-side apply: {}", info.label(), error.text()),
@@ -167,7 +199,7 @@ async fn one(args: &ApplyArgs, session: &Session, info: &Info, before: Option<Va
         }
     };
     let what = match &before {
-        _ if args.server_side => "serverside-applied",
+        _ if args.how.server_side => "serverside-applied",
         None => "created",
         Some(before) if same(before) => "unchanged",
         Some(_) => "configured",
@@ -192,12 +224,9 @@ async fn send(args: &ApplyArgs, session: &Session, info: &Info) -> Result<Value>
     if let Some(subresource) = &args.subresource {
         path += &format!("/{subresource}");
     }
-    let mut object = info.object.clone();
-    // A file that was fetched from a cluster says whose it was; that is not applied.
-    machinery::meta::metadata_mut(&mut object).remove("managedFields");
-    let request = Request::patch(path, APPLY_PATCH, &object)
-        .query("fieldManager", &args.field_manager)
-        .query("force", !args.server_side || args.force_conflicts)
+    let request = args
+        .how
+        .request(path, info)
         .query("fieldValidation", args.validate.validate.parameter())
         .query_some("dryRun", args.dry_run.dry_run.parameter());
     session.json(request).await

@@ -3,73 +3,92 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 use stream::remotecommand::Options;
 
-use super::{pods, stream as streams};
-use crate::kube::{Error, Request, Result, Session, complete, globals::duration, watch::Watch};
+use super::{pods::ContainerArgs, stream as terminal};
+use crate::kube::{Error, Request, Result, Session, watch::Watch};
 
 /// Attaches to the process of a container
 #[derive(Args, Clone, Debug)]
 pub struct AttachArgs {
-    /// POD or TYPE/NAME
-    #[arg(value_name = "POD | TYPE/NAME", add = ArgValueCompleter::new(complete::pods))]
-    pod: String,
-    /// The container
-    #[arg(short, long, add = ArgValueCompleter::new(complete::containers))]
-    container: Option<String>,
-    /// Pass standard input on
-    #[arg(short = 'i', long)]
-    stdin: bool,
-    /// With a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// Say nothing beside the container's output
-    #[arg(short, long)]
-    quiet: bool,
-    /// How long a pod of TYPE/NAME may take to be there
-    #[arg(long, value_parser = duration, default_value = "1m")]
-    pod_running_timeout: Duration,
+    #[command(flatten)]
+    target: ContainerArgs,
 }
 
 pub async fn run(args: AttachArgs, session: &Session) -> Result<()> {
-    let pod = pods::one_of(session, &args.pod, args.pod_running_timeout).await?;
-    let container = match &args.container {
-        Some(container) => pods::check_container(&pod, container)?,
-        None => pods::default_container(&pod)?,
-    };
-    attach(session, &pod, &container, args.stdin, args.tty, args.quiet).await.map(drop)
+    let ContainerArgs { stdin, tty, quiet, .. } = args.target;
+    let pod = args.target.pod(session).await?;
+    let container = args.target.container(&pod)?;
+    let streams = Streams { stdin, tty, quiet };
+    attach(session, &pod, &container, streams).await.map(drop)
 }
 
-async fn attach(session: &Session, pod: &Value, container: &str, stdin: bool, tty: bool, quiet: bool) -> Result<u8> {
+async fn attach(session: &Session, pod: &Value, container: &str, streams: Streams) -> Result<u8> {
+    let Streams { stdin, tty, quiet } = streams;
     let lists = ["containers", "initContainers", "ephemeralContainers"];
     let spec = lists.iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten()).find(|c| c["name"] == container);
     let has_terminal = spec.is_some_and(|container| container["tty"] == true);
     if tty && !has_terminal && !quiet {
         eprintln!("error: Unable to use a TTY - container {container} did not allocate one");
     }
-    let options = Options { stdin, stdout: true, stderr: !has_terminal, tty: has_terminal && streams::terminal(tty, stdin) };
+    let options = Options { stdin, stdout: true, stderr: !has_terminal, tty: has_terminal && terminal::terminal(tty, stdin) };
     let (namespace, name) = (machinery::meta::namespace(pod), machinery::meta::name(pod));
     let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}/attach")).query("container", container);
-    let command = streams::start(session, request, options).await?;
+    let command = terminal::start(session, request, options).await?;
     if !quiet && options.stdin && options.tty {
         eprintln!("If you don't see a command prompt, try pressing enter.");
     }
-    streams::connect(command, options).await
+    terminal::connect(command, options).await
+}
+
+/// What a terminal is connected with.
+#[derive(Clone, Copy, Debug)]
+pub struct Streams {
+    pub stdin: bool,
+    pub tty: bool,
+    pub quiet: bool,
+}
+
+/// Waits for a container to run and attaches to it. One that is over already has left its output in the log.
+pub async fn to_container(
+    session: &Session,
+    namespace: &str,
+    name: &str,
+    container: &str,
+    streams: Streams,
+    timeout: Duration,
+) -> Result<u8> {
+    let state = |pod: &Value, state: &str| {
+        let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
+        let mut all = lists.iter().flat_map(|list| pod["status"][list].as_array().into_iter().flatten());
+        all.any(|status| status["name"] == container && !status["state"][state].is_null())
+    };
+    let begun = |pod: &Value| state(pod, "running") || state(pod, "terminated");
+    let pod = tokio::time::timeout(timeout, until(session, namespace, name, begun))
+        .await
+        .map_err(|_| Error::message("timed out waiting for the condition"))??;
+    if state(&pod, "terminated") {
+        follow_log(session, namespace, name, container).await?;
+        return Ok(0);
+    }
+    attach(session, &pod, container, streams).await
+}
+
+async fn follow_log(session: &Session, namespace: &str, name: &str, container: &str) -> Result<()> {
+    let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}/log"))
+        .query("container", container)
+        .query("follow", true);
+    let mut log = session.send(request.endless()).await?;
+    while let Some(chunk) = log.chunk().await.map_err(|error| session.transport(&error))? {
+        print!("{}", String::from_utf8_lossy(&chunk));
+    }
+    Ok(())
 }
 
 /// Waits for a new pod and attaches to it; returns the exit code of its container. A pod that is over already has left
 /// its output in the log.
-pub async fn to_new_pod(
-    session: &Session,
-    namespace: &str,
-    name: &str,
-    stdin: bool,
-    tty: bool,
-    quiet: bool,
-    timeout: Duration,
-) -> Result<u8> {
+pub async fn to_new_pod(session: &Session, namespace: &str, name: &str, streams: Streams, timeout: Duration) -> Result<u8> {
     let started = |pod: &Value| {
         let phase = pod["status"]["phase"].as_str().unwrap_or_default();
         let running = |status: &Value| !status["state"]["running"].is_null();
@@ -82,10 +101,11 @@ pub async fn to_new_pod(
         .map_err(|_| Error::message("timed out waiting for the condition"))??;
     let container = pod["spec"]["containers"][0]["name"].as_str().unwrap_or_default().to_owned();
     let attached = if pod["status"]["phase"] == "Running" {
-        attach(session, &pod, &container, stdin, tty, quiet).await
+        attach(session, &pod, &container, streams).await
     } else {
         Err(Error::message("the container is over already"))
     };
+    let quiet = streams.quiet;
     if let Err(error) = attached {
         if !quiet {
             eprintln!(
@@ -93,13 +113,7 @@ pub async fn to_new_pod(
                 error.text().trim_start_matches("error: ")
             );
         }
-        let request = Request::get(format!("/api/v1/namespaces/{namespace}/pods/{name}/log"))
-            .query("container", &container)
-            .query("follow", true);
-        let mut log = session.send(request.endless()).await?;
-        while let Some(chunk) = log.chunk().await.map_err(|error| session.transport(&error))? {
-            print!("{}", String::from_utf8_lossy(&chunk));
-        }
+        follow_log(session, namespace, name, &container).await?;
     }
     if pod["spec"]["restartPolicy"] != "Never" {
         if !quiet {

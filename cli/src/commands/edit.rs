@@ -9,12 +9,9 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::targets::{Targets, patch};
+use super::targets::{Targets, patch, two_way};
 use crate::{
-    kube::{
-        Error, Info, Result, Session, manifest,
-        session::{MERGE_PATCH, STRATEGIC_PATCH},
-    },
+    kube::{Error, Info, Result, Session, manifest},
     output::{
         OutputFlags,
         format::{DryRun, Reporter, json_text},
@@ -118,12 +115,7 @@ async fn change(session: &Session, info: &Info, original: &Value, edited: &Value
     if machinery::meta::name(original) != machinery::meta::name(edited) {
         return Err(Error::message("At least one of apiVersion, kind and name was changed"));
     }
-    let gvk = machinery::gvk::Gvk::of(original);
-    let ty = gvk.as_ref().and_then(|gvk| schema::builtin().type_of(&gvk.group, &gvk.version, &gvk.kind));
-    let (kind, body) = match ty.map(|ty| machinery::patch::strategic::create_two_way(original, edited, ty)) {
-        Some(Ok(body)) => (STRATEGIC_PATCH, body),
-        _ => (MERGE_PATCH, machinery::patch::merge::create_two_way(original, edited)),
-    };
+    let (kind, body) = two_way(original, edited);
     patch(session, info, kind, &body, "edit", DryRun::No).await
 }
 

@@ -37,8 +37,9 @@ pub async fn run(args: ExplainArgs, session: &Session) -> Result<()> {
         format!("/openapi/v3/apis/{}/{}", resource.group, resource.version)
     };
     let document = session.json(Request::get(path)).await?;
-    print!("{}", explain(&document, &resource, &fields, args.recursive)?);
-    Ok(())
+    let (text, outcome) = explain(&document, &resource, &fields, args.recursive)?;
+    print!("{text}");
+    outcome
 }
 
 /// Splits `deployments.apps.spec` into the longest type that is one, and fields.
@@ -55,7 +56,7 @@ async fn find(args: &ExplainArgs, session: &Session) -> Result<(Resource, Vec<St
     });
     let (mut resource, count) = match named {
         Some(named) => named,
-        None => (session.resource(words[0]).await?, 1),
+        None => (session.resource(words[0]).await.map_err(Error::without_prefix)?, 1),
     };
     if let Some(api_version) = &args.api_version {
         let other = discovery.resources.iter().find(|r| r.api_version() == *api_version && r.plural == resource.plural);
@@ -66,7 +67,8 @@ async fn find(args: &ExplainArgs, session: &Session) -> Result<(Resource, Vec<St
     Ok((resource, words[count..].iter().map(|word| (*word).to_owned()).collect()))
 }
 
-fn explain(document: &Value, resource: &Resource, fields: &[String], recursive: bool) -> Result<String> {
+/// The text, and whether the fields are there: as kubectl, the head is printed also when they are not.
+fn explain(document: &Value, resource: &Resource, fields: &[String], recursive: bool) -> Result<(String, Result<()>)> {
     let schemas =
         document["components"]["schemas"].as_object().ok_or_else(|| Error::message("the server's OpenAPI has no schemas"))?;
     let book = Book { schemas };
@@ -85,9 +87,11 @@ fn explain(document: &Value, resource: &Resource, fields: &[String], recursive: 
     out += &format!("KIND:       {}\nVERSION:    {}\n\n", resource.kind, resource.version);
     let mut schema = root;
     for (at, name) in fields.iter().enumerate() {
-        schema = book
-            .field(schema, name)
-            .ok_or_else(|| Error::message(format!("field {:?} does not exist", fields[fields.len() - 1])))?;
+        let Some(found) = book.field(schema, name) else {
+            let missing = Error::message(format!("field {:?} does not exist", fields[fields.len() - 1]));
+            return Ok((out, Err(missing)));
+        };
+        schema = found;
         if at + 1 == fields.len() {
             out += &format!("FIELD: {name} <{}>\n", book.type_name(schema));
             for value in schema["enum"].as_array().into_iter().flatten() {
@@ -107,7 +111,7 @@ fn explain(document: &Value, resource: &Resource, fields: &[String], recursive: 
     if !list.is_empty() {
         out += &format!("FIELDS:\n{list}");
     }
-    Ok(out + "\n")
+    Ok((out + "\n", Ok(())))
 }
 
 struct Book<'a> {
@@ -266,6 +270,7 @@ mod tests {
         let resource = Resource { group: "x".into(), version: "v1".into(), kind: "Box".into(), ..Resource::default() };
         let text = |fields: &[&str], recursive| {
             explain(&document, &resource, &fields.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), recursive)
+                .and_then(|(text, outcome)| outcome.map(|()| text))
         };
         assert_eq!(
             text(&[], false).unwrap(),

@@ -114,7 +114,7 @@ fn service(args: &ExposeArgs, info: &Info) -> Result<Value> {
     if !["Pod", "Service", "Deployment", "ReplicaSet", "ReplicationController", "StatefulSet"]
         .contains(&info.resource.kind.as_str())
     {
-        return Err(Error::message(format!("cannot expose a {}", info.resource.label())));
+        return Err(Error::message(format!("cannot expose a {}", info.resource.kind)));
     }
     let selector = match &args.targets.selectors.selector {
         Some(text) => labels(text)?,

@@ -198,7 +198,7 @@ async fn table_of(args: &GetArgs, session: &Session, query: &Query, target: &Tar
         if matches!(target, Target::Collection { .. }) && args.chunk_size > 0 {
             page = page.query("limit", args.chunk_size).query_some("continue", Some(&next));
         }
-        let answer = session.json(page).await?;
+        let answer = session.json(page).await.map_err(|error| query.about(target, error))?;
         next = answer["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
         let found = rows(answer);
         if all.columns.is_empty() {

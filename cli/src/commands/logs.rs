@@ -77,6 +77,17 @@ struct Source {
     request: Request,
 }
 
+/// What is not there is looked for in the wrong namespace, most of the time.
+fn missing(session: &Session, error: Error) -> Error {
+    match error {
+        Error::Status(status) if status.code() == 404 => {
+            let (message, namespace) = (&status.message, &session.namespace);
+            Error::Message(format!("error from server (NotFound): {message} in namespace {namespace:?}"))
+        }
+        error => error,
+    }
+}
+
 pub async fn run(args: LogsArgs, session: &Session) -> Result<()> {
     let usage = |message: &str| Error::Usage { command: "logs", message: message.into() };
     if args.words.is_empty() && args.selector.is_none() {
@@ -102,8 +113,11 @@ pub async fn run(args: LogsArgs, session: &Session) -> Result<()> {
             }
             found
         }
-        None if args.all_pods => pods::all_of(session, &args.words[0]).await?,
-        None => vec![pods::one_of(session, &args.words[0], args.pod_running_timeout).await?],
+        None if args.all_pods => pods::all_of(session, &args.words[0]).await.map_err(|error| missing(session, error))?,
+        None => {
+            let pod = pods::one_of(session, &args.words[0], args.pod_running_timeout).await;
+            vec![pod.map_err(|error| missing(session, error))?]
+        }
     };
     let mut sources = Vec::new();
     for pod in &pods {

@@ -9,29 +9,42 @@ mod apply;
 mod applyset;
 mod attach;
 mod auth;
+mod autoscale;
+mod certificate;
 mod cluster_info;
 mod config;
 mod cp;
 mod create;
+mod debug;
 mod delete;
 mod describe;
+mod diff;
+mod drain;
 mod edit;
+mod events;
 mod exec;
 mod explain;
 mod expose;
 mod get;
+mod kustomize;
 mod label;
 mod logs;
+mod options;
 mod pairs;
 mod patch;
+pub mod plugin;
 mod pods;
 mod port_forward;
+mod proxy;
+mod replace;
 mod rollout;
 mod run;
 mod scale;
 mod set;
 mod stream;
+mod taint;
 mod targets;
+mod top;
 mod version;
 mod wait;
 
@@ -45,11 +58,15 @@ pub enum Command {
     Describe(describe::DescribeArgs),
     Apply(apply::ApplyArgs),
     Create(create::CreateArgs),
+    Replace(replace::ReplaceArgs),
+    Diff(diff::DiffArgs),
+    Kustomize(kustomize::KustomizeArgs),
     Run(run::RunArgs),
     Delete(delete::DeleteArgs),
     Edit(edit::EditArgs),
     Patch(patch::PatchArgs),
     Scale(scale::ScaleArgs),
+    Autoscale(autoscale::AutoscaleArgs),
     Set(set::SetArgs),
     Label(label::LabelArgs),
     Annotate(annotate::AnnotateArgs),
@@ -59,21 +76,31 @@ pub enum Command {
     Logs(logs::LogsArgs),
     Exec(exec::ExecArgs),
     Attach(attach::AttachArgs),
+    Debug(debug::DebugArgs),
     PortForward(port_forward::PortForwardArgs),
     Cp(cp::CpArgs),
+    Proxy(proxy::ProxyArgs),
     Wait(wait::WaitArgs),
+    Events(events::EventsArgs),
+    Top(top::TopArgs),
+    Cordon(drain::CordonArgs),
+    Uncordon(drain::UncordonArgs),
+    Drain(drain::DrainArgs),
+    Taint(taint::TaintArgs),
+    Certificate(certificate::CertificateArgs),
     Explain(explain::ExplainArgs),
     ApiResources(api_resources::ApiResourcesArgs),
     ApiVersions(api_resources::ApiVersionsArgs),
     Auth(auth::AuthArgs),
     Config(config::ConfigArgs),
+    Plugin(plugin::PluginArgs),
+    Options(options::OptionsArgs),
     ClusterInfo(cluster_info::ClusterInfoArgs),
     Version(version::VersionArgs),
 }
 
 /// Runs a command to its end and prints its error.
 pub fn main(command: Command, globals: &Globals) -> ExitCode {
-    end_quietly_with_the_reader();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Error::from(error).report(),
@@ -90,21 +117,34 @@ pub fn main(command: Command, globals: &Globals) -> ExitCode {
 async fn run(command: Command, globals: &Globals) -> Result<()> {
     let session = match command {
         Command::Config(args) => return config::run(args, globals),
+        Command::Kustomize(args) => return kustomize::run(args),
+        Command::Plugin(args) => return plugin::run(args),
+        Command::Options(_) => {
+            options::run();
+            return Ok(());
+        }
         Command::Version(args) => return version::run(args, globals).await,
         Command::Create(ref args) if args.names_users() => Session::new(&Globals { user: None, ..globals.clone() })?,
+        Command::Set(ref args) if args.names_users() => Session::new(&Globals { user: None, ..globals.clone() })?,
         _ => Session::new(globals)?,
     };
+    if let Command::Proxy(args) = command {
+        return proxy::run(args, session).await;
+    }
     let session = &session;
     match command {
         Command::Get(args) => get::run(args, session).await,
         Command::Describe(args) => describe::run(args, session).await,
         Command::Apply(args) => apply::run(args, session).await,
         Command::Create(args) => create::run(args, session).await,
+        Command::Replace(args) => replace::run(args, session).await,
+        Command::Diff(args) => diff::run(args, session).await,
         Command::Run(args) => run::run(args, session).await,
         Command::Delete(args) => delete::run(args, session).await,
         Command::Edit(args) => edit::run(args, session).await,
         Command::Patch(args) => patch::run(args, session).await,
         Command::Scale(args) => scale::run(args, session).await,
+        Command::Autoscale(args) => autoscale::run(args, session).await,
         Command::Set(args) => set::run(args, session).await,
         Command::Label(args) => label::run(args, session).await,
         Command::Annotate(args) => annotate::run(args, session).await,
@@ -113,28 +153,27 @@ async fn run(command: Command, globals: &Globals) -> Result<()> {
         Command::Logs(args) => logs::run(args, session).await,
         Command::Exec(args) => exec::run(args, session).await,
         Command::Attach(args) => attach::run(args, session).await,
+        Command::Debug(args) => debug::run(args, session).await,
         Command::PortForward(args) => port_forward::run(args, session).await,
         Command::Cp(args) => cp::run(args, session).await,
         Command::Wait(args) => wait::run(args, session).await,
+        Command::Events(args) => events::run(args, session).await,
+        Command::Top(args) => top::run(args, session).await,
+        Command::Cordon(args) => drain::cordon(args, session).await,
+        Command::Uncordon(args) => drain::uncordon(args, session).await,
+        Command::Drain(args) => drain::drain(args, session).await,
+        Command::Taint(args) => taint::run(args, session).await,
+        Command::Certificate(args) => certificate::run(args, session).await,
         Command::Explain(args) => explain::run(args, session).await,
         Command::ApiResources(args) => api_resources::run(args, session).await,
         Command::ApiVersions(args) => api_resources::versions(args, session).await,
         Command::Auth(args) => auth::run(args, session).await,
         Command::ClusterInfo(args) => cluster_info::run(args, session).await,
-        Command::Config(_) | Command::Version(_) => Ok(()), // done above
+        Command::Config(_)
+        | Command::Version(_)
+        | Command::Kustomize(_)
+        | Command::Plugin(_)
+        | Command::Proxy(_)
+        | Command::Options(_) => Ok(()), // done above
     }
-}
-
-/// `kctl get pods | head -1`: that nobody reads the rest is no error to speak of.
-fn end_quietly_with_the_reader() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        if panic
-            .payload_as_str()
-            .is_some_and(|message| message.starts_with("failed printing to stdout") && message.contains("Broken pipe"))
-        {
-            std::process::exit(0);
-        }
-        report(panic);
-    }));
 }

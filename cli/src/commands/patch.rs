@@ -1,6 +1,6 @@
 //! `kctl patch`.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde_json::Value;
 
 use super::targets::Targets;
@@ -30,9 +30,9 @@ pub struct PatchArgs {
     /// A file with the patch
     #[arg(long, value_name = "FILE", conflicts_with = "patch")]
     patch_file: Option<std::path::PathBuf>,
-    /// How the patch is meant
-    #[arg(long = "type", value_enum, default_value = "strategic")]
-    kind: Kind,
+    /// How the patch is meant: strategic merges lists by their keys (built-in kinds only), merge is RFC 7386, json RFC 6902
+    #[arg(long = "type", value_name = "strategic|merge|json", default_value = "strategic")]
+    kind: String,
     /// Patch a subresource: status, scale
     #[arg(long)]
     subresource: Option<String>,
@@ -42,17 +42,13 @@ pub struct PatchArgs {
     dry_run: DryRunFlag,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Kind {
-    /// Lists are merged by their keys (built-in kinds only)
-    Strategic,
-    /// RFC 7386: lists are replaced
-    Merge,
-    /// RFC 6902: a list of operations
-    Json,
-}
-
 pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
+    let kind = match args.kind.as_str() {
+        "strategic" => STRATEGIC_PATCH,
+        "merge" => MERGE_PATCH,
+        "json" => JSON_PATCH,
+        other => return Err(Error::message(format!("--type must be one of [json merge strategic], not {other:?}"))),
+    };
     let text = match (&args.patch, &args.patch_file) {
         (Some(patch), _) => patch.clone(),
         (None, Some(file)) => {
@@ -68,18 +64,13 @@ pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
             values.into_iter().next().ok_or_else(|| Error::message("the patch is empty"))?
         }
     };
-    let kind = match args.kind {
-        Kind::Strategic => STRATEGIC_PATCH,
-        Kind::Merge => MERGE_PATCH,
-        Kind::Json => JSON_PATCH,
-    };
     let dry_run = args.dry_run.dry_run;
     let mut reporter = Reporter::new(&args.output, dry_run)?;
     let count = args
         .targets
         .each(session, async |info| {
             let after = if dry_run == DryRun::Client {
-                locally(&info.object, &patch, args.kind)?
+                locally(&info.object, &patch, kind)?
             } else {
                 let mut path = info.path();
                 if let Some(subresource) = &args.subresource {
@@ -97,12 +88,12 @@ pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
 }
 
 /// What a patch makes of an object, as far as it can be told here.
-fn locally(object: &Value, patch: &Value, kind: Kind) -> Result<Value> {
+fn locally(object: &Value, patch: &Value, kind: &str) -> Result<Value> {
     let mut after = object.clone();
     match kind {
-        Kind::Merge => machinery::patch::merge::apply(&mut after, patch),
-        Kind::Json => machinery::patch::json::apply(&mut after, patch).map_err(|error| Error::message(error.to_string()))?,
-        Kind::Strategic => {
+        MERGE_PATCH => machinery::patch::merge::apply(&mut after, patch),
+        JSON_PATCH => machinery::patch::json::apply(&mut after, patch).map_err(|error| Error::message(error.to_string()))?,
+        _ => {
             let gvk = machinery::gvk::Gvk::of(object);
             let ty = gvk.as_ref().and_then(|gvk| schema::builtin().type_of(&gvk.group, &gvk.version, &gvk.kind));
             let ty = ty.ok_or_else(|| {

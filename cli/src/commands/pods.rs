@@ -2,13 +2,52 @@
 
 use std::time::Duration;
 
+use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::kube::{Error, Request, Result, Session, select};
+use crate::kube::{Error, Request, Result, Session, complete, globals::duration, select};
 
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// A container and what a terminal is connected with: the flags of `exec` and `attach`.
+#[derive(Args, Clone, Debug)]
+pub struct ContainerArgs {
+    /// POD or TYPE/NAME
+    #[arg(value_name = "POD | TYPE/NAME", add = ArgValueCompleter::new(complete::pods))]
+    pub pod: String,
+    /// The container
+    #[arg(short, long, add = ArgValueCompleter::new(complete::containers))]
+    pub container: Option<String>,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    pub stdin: bool,
+    /// With a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Say nothing beside the command's output
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// How long a pod of TYPE/NAME may take to be there
+    #[arg(long, value_parser = duration, default_value = "1m")]
+    pub pod_running_timeout: Duration,
+}
+
+impl ContainerArgs {
+    pub async fn pod(&self, session: &Session) -> Result<Value> {
+        one_of(session, &self.pod, self.pod_running_timeout).await
+    }
+
+    /// The container that is named, else the pod's default.
+    pub fn container(&self, pod: &Value) -> Result<String> {
+        match &self.container {
+            Some(container) => check_container(pod, container),
+            None => default_container(pod),
+        }
+    }
+}
 
 /// Names of all containers, init containers first.
 pub fn containers(pod: &Value) -> impl Iterator<Item = &str> {
@@ -118,14 +157,7 @@ fn rank(pod: &Value) -> (bool, u8, bool, std::cmp::Reverse<String>) {
 async fn object(session: &Session, word: &str) -> Result<(String, Value)> {
     let (kind, name) = word.split_once('/').unwrap_or(("pods", word));
     let resource = session.resource(kind).await?;
-    let object =
-        session.json(Request::get(resource.path(&session.namespace, Some(name)))).await.map_err(|error| match error {
-            Error::Status(status) if status.code() == 404 => Error::Plain(format!(
-                "error: error from server (NotFound): {} in namespace {:?}",
-                status.message, session.namespace
-            )),
-            error => error,
-        })?;
+    let object = session.json(Request::get(resource.path(&session.namespace, Some(name)))).await?;
     Ok((resource.kind, object))
 }
 

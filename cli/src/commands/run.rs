@@ -183,9 +183,7 @@ pub async fn run(args: RunArgs, session: &Session) -> Result<()> {
         session,
         &info.namespace,
         &info.name,
-        args.stdin,
-        args.tty,
-        args.quiet,
+        super::attach::Streams { stdin: args.stdin, tty: args.tty, quiet: args.quiet },
         args.pod_running_timeout,
     )
     .await;

@@ -5,7 +5,10 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::Value;
 
 use crate::{
-    kube::{Error, Files, Info, Query, Request, Result, Session, complete},
+    kube::{
+        Error, Files, Info, Query, Request, Result, Session, complete,
+        session::{MERGE_PATCH, STRATEGIC_PATCH},
+    },
     output::format::DryRun,
 };
 
@@ -93,6 +96,16 @@ impl Targets {
         }
         Error::all(errors)?;
         Ok(infos.len())
+    }
+}
+
+/// The patch that makes `original` what `changed` is: strategic where the kind's lists are known, else a merge patch.
+pub fn two_way(original: &Value, changed: &Value) -> (&'static str, Value) {
+    let gvk = machinery::gvk::Gvk::of(original);
+    let ty = gvk.as_ref().and_then(|gvk| schema::builtin().type_of(&gvk.group, &gvk.version, &gvk.kind));
+    match ty.map(|ty| machinery::patch::strategic::create_two_way(original, changed, ty)) {
+        Some(Ok(body)) => (STRATEGIC_PATCH, body),
+        _ => (MERGE_PATCH, machinery::patch::merge::create_two_way(original, changed)),
     }
 }
 

@@ -25,10 +25,10 @@ impl ServiceAccountArgs {
 pub struct RoleArgs {
     name: String,
     /// What may be done: get, list, watch, create, …
-    #[arg(long, required = true, value_delimiter = ',')]
+    #[arg(long, value_delimiter = ',')]
     verb: Vec<String>,
     /// To what: TYPE[.GROUP][/SUBRESOURCE]
-    #[arg(long, value_delimiter = ',', required_unless_present = "non_resource_url")]
+    #[arg(long, value_delimiter = ',')]
     resource: Vec<String>,
     /// Only to objects with these names
     #[arg(long, value_delimiter = ',')]
@@ -72,19 +72,25 @@ pub(super) async fn cluster_role(args: &ClusterRoleArgs, session: &Session) -> R
         labels[key] = value.into();
     }
     object["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
-    object["rules"] = json!([]);
+    object["rules"] = Value::Null;
     Ok(object)
 }
 
 /// One rule for each group, as kubectl makes them.
 async fn rules(args: &RoleArgs, session: &Session) -> Result<Vec<Value>> {
+    if args.verb.is_empty() {
+        return Err(Error::message("at least one verb must be specified"));
+    }
+    if args.resource.is_empty() && args.non_resource_url.is_empty() {
+        return Err(Error::message("at least one resource must be specified"));
+    }
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for word in &args.resource {
         let (kind, subresource) = word.split_once('/').unwrap_or((word, ""));
         let (group, mut plural) = if kind == "*" {
             (String::new(), "*".to_owned())
         } else {
-            let resource = session.resource(kind).await?;
+            let resource = session.resource(kind).await.map_err(Error::without_prefix)?;
             (resource.group, resource.plural)
         };
         if !subresource.is_empty() {
@@ -123,11 +129,20 @@ async fn rules(args: &RoleArgs, session: &Session) -> Result<Vec<Value>> {
 pub struct BindingArgs {
     name: String,
     /// The role (of the namespace)
-    #[arg(long, conflicts_with = "clusterrole", required_unless_present = "clusterrole")]
+    #[arg(long)]
     role: Option<String>,
     /// The cluster role
     #[arg(long)]
     clusterrole: Option<String>,
+    #[command(flatten)]
+    subjects: Subjects,
+    #[command(flatten)]
+    pub(super) flags: CreateFlags,
+}
+
+/// Users, groups and service accounts.
+#[derive(Args, Clone, Debug)]
+pub struct Subjects {
     #[arg(long, value_delimiter = ',')]
     user: Vec<String>,
     #[arg(long, value_delimiter = ',')]
@@ -135,31 +150,45 @@ pub struct BindingArgs {
     /// NAMESPACE:NAME
     #[arg(long, value_delimiter = ',', value_name = "NAMESPACE:NAME")]
     serviceaccount: Vec<String>,
-    #[command(flatten)]
-    pub(super) flags: CreateFlags,
 }
 
-impl BindingArgs {
-    pub(super) fn object(&self, kind: &str) -> Result<Value> {
-        const GROUP: &str = "rbac.authorization.k8s.io";
-        let (role_kind, role) = match (&self.role, &self.clusterrole) {
-            (Some(_), _) if kind == "ClusterRoleBinding" => {
-                return Err(Error::message("a clusterrolebinding needs --clusterrole"));
-            }
-            (Some(role), _) => ("Role", role),
-            (None, role) => (
-                "ClusterRole",
-                role.as_ref().ok_or_else(|| Error::message("exactly one of clusterrole or role must be specified"))?,
-            ),
-        };
+impl Subjects {
+    /// As bindings have them. `namespace` is that of service accounts that name none.
+    pub fn objects(&self, namespace: Option<&str>) -> Result<Vec<Value>> {
         let subject = |kind: &str, name: &String| json!({"kind": kind, "apiGroup": GROUP, "name": name});
         let mut subjects: Vec<Value> = self.user.iter().map(|name| subject("User", name)).collect();
         subjects.extend(self.group.iter().map(|name| subject("Group", name)));
         for account in &self.serviceaccount {
-            let parts = account.split_once(':').filter(|(namespace, name)| !namespace.is_empty() && !name.is_empty());
-            let (namespace, name) = parts.ok_or_else(|| Error::message("serviceaccount must be <namespace>:<name>"))?;
+            let parts = account.split_once(':').filter(|(_, name)| !name.is_empty() && !name.contains(':'));
+            let own = |(own, name)| Some((if own == "" { namespace? } else { own }, name));
+            let (namespace, name) =
+                parts.and_then(own).ok_or_else(|| Error::message("serviceaccount must be <namespace>:<name>"))?;
             subjects.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}));
         }
+        Ok(subjects)
+    }
+
+    /// In the order of their names, each once.
+    pub fn sorted(mut self) -> Self {
+        for names in [&mut self.user, &mut self.group, &mut self.serviceaccount] {
+            names.sort();
+            names.dedup();
+        }
+        self
+    }
+}
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+impl BindingArgs {
+    pub(super) fn object(&self, kind: &str) -> Result<Value> {
+        let (role_kind, role) = match (&self.role, &self.clusterrole) {
+            (Some(role), None) => ("Role", role),
+            (None, Some(role)) => ("ClusterRole", role),
+            _ if kind == "ClusterRoleBinding" => return Err(Error::message("required flag(s) \"clusterrole\" not set")),
+            _ => return Err(Error::message("exactly one of clusterrole or role must be specified")),
+        };
+        let subjects = self.subjects.objects(None)?;
         let mut object = json!({
             "apiVersion": format!("{GROUP}/v1"),
             "kind": kind,

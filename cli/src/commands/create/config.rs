@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::CreateFlags;
-use crate::kube::{Error, Result};
+use crate::kube::{Error, Result, error::io_text};
 
 /// Creates a namespace
 #[derive(Args, Clone, Debug)]
@@ -69,7 +69,7 @@ impl Sources {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::message(format!("error reading {}: {error}", path.display())))
+    std::fs::read(path).map_err(|error| Error::message(format!("error reading {}: {}", path.display(), io_text(&error))))
 }
 
 fn read_text(path: &Path) -> Result<String> {
@@ -137,7 +137,13 @@ pub struct ConfigMapArgs {
 impl ConfigMapArgs {
     pub(super) fn object(&self) -> Result<Value> {
         let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": self.name}});
-        for (key, value) in self.sources.read()? {
+        let data = self.sources.read().map_err(|error| match error {
+            Error::Message(text) if text.ends_with("already exists") => {
+                Error::Message(format!("{text} in Data for ConfigMap {:?}", self.name))
+            }
+            error => error,
+        })?;
+        for (key, value) in data {
             match String::from_utf8(value) {
                 Ok(text) => object["data"][key] = text.into(),
                 Err(bytes) => object["binaryData"][key] = STANDARD.encode(bytes.as_bytes()).into(),
@@ -220,6 +226,13 @@ impl SecretArgs {
         let (name, kind, data) = match &self.what {
             SecretKind::Generic(args) => (&args.name, args.kind.clone(), args.sources.read()?),
             SecretKind::Tls(args) => {
+                let read = |path: &Path| {
+                    let failed = |error| {
+                        let path = path.display();
+                        Error::message(format!("Cannot read file {path}, open {path}: {}", io_text(&error)))
+                    };
+                    std::fs::read(path).map_err(failed)
+                };
                 let data = vec![("tls.crt".into(), read(&args.cert)?), ("tls.key".into(), read(&args.key)?)];
                 check_pair(&data[0].1, &data[1].1)?;
                 (&args.name, Some("kubernetes.io/tls".to_owned()), data)

@@ -2,10 +2,13 @@
 
 mod access;
 mod config;
+mod ingress;
+mod policy;
 mod service;
 mod token;
 mod workload;
 
+pub use access::Subjects;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
@@ -54,6 +57,14 @@ enum What {
     Rolebinding(access::BindingArgs),
     Clusterrolebinding(access::BindingArgs),
     Token(token::TokenArgs),
+    #[command(alias = "resourcequota")]
+    Quota(policy::QuotaArgs),
+    #[command(alias = "pdb")]
+    Poddisruptionbudget(policy::BudgetArgs),
+    #[command(alias = "pc")]
+    Priorityclass(policy::PriorityClassArgs),
+    #[command(alias = "ing")]
+    Ingress(ingress::IngressArgs),
 }
 
 #[derive(Args, Clone, Debug, Default)]
@@ -132,6 +143,10 @@ pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
         Some(What::Clusterrolebinding(args)) => {
             one(session, args.object("ClusterRoleBinding")?, &args.flags, "clusterrolebinding").await
         }
+        Some(What::Quota(args)) => one(session, args.object()?, &args.flags, "quota").await,
+        Some(What::Poddisruptionbudget(args)) => one(session, args.object()?, &args.flags, "poddisruptionbudgets").await,
+        Some(What::Priorityclass(args)) => one(session, args.object(), &args.flags, "priorityclass").await,
+        Some(What::Ingress(args)) => one(session, args.object()?, &args.flags, "ingress").await,
         Some(What::Token(args)) => token::run(args, session).await,
     }
 }

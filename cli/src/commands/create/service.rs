@@ -130,8 +130,7 @@ impl ServiceArgs {
 /// `80`, `80:8080`, `80:web`.
 fn port(spec: &str) -> Result<Value> {
     let (port, target) = spec.split_once(':').unwrap_or((spec, spec));
-    let number: u16 =
-        port.parse().map_err(|_| Error::message(format!("invalid port {port:?}: it must be a number from 0 to 65535")))?;
+    let number: u16 = port.parse().map_err(|error| Error::message(crate::usage::number_error("ParseUint", port, &error)))?;
     let target = match target.parse::<u16>() {
         Ok(number) => number.into(),
         Err(_) => {

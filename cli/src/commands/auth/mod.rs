@@ -1,5 +1,7 @@
 //! `kctl auth`: who am I, and what may I do.
 
+mod reconcile;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -19,6 +21,7 @@ pub struct AuthArgs {
 enum What {
     CanI(CanIArgs),
     Whoami(WhoAmIArgs),
+    Reconcile(reconcile::ReconcileArgs),
 }
 
 /// Says whether something is allowed; exit code 1 is no
@@ -60,12 +63,15 @@ pub async fn run(args: AuthArgs, session: &Session) -> Result<()> {
         What::CanI(args) if args.list => list(&args, session).await,
         What::CanI(args) => can_i(&args, session).await,
         What::Whoami(args) => who_am_i(&args, session).await,
+        What::Reconcile(args) => reconcile::run(args, session).await,
     }
 }
 
 async fn can_i(args: &CanIArgs, session: &Session) -> Result<()> {
     let usage = "you must specify two arguments: verb resource or verb resource/resourceName.";
-    let [verb, object, name @ ..] = args.words.as_slice() else { return Err(Error::message(usage)) };
+    let [verb, object, name @ ..] = args.words.as_slice() else {
+        return Err(Error::message(format!("{usage}\nSee 'kctl auth can-i -h' for help and examples.")));
+    };
     let spec = if object.starts_with('/') {
         json!({"nonResourceAttributes": {"verb": verb, "path": object}})
     } else {
@@ -129,23 +135,24 @@ async fn list(args: &CanIArgs, session: &Session) -> Result<()> {
     for rule in status["resourceRules"].as_array().into_iter().flatten() {
         for group in texts(&rule["apiGroups"]) {
             for resource in texts(&rule["resources"]) {
+                let (names, verbs) = (brackets(&rule["resourceNames"]), brackets(&rule["verbs"]));
+                let order = format!("{verbs}[{group}][{resource}]{names}[]");
                 let full = if group.is_empty() { resource } else { format!("{resource}.{group}") };
-                rows.push(format!("{full}\t[]\t{}\t{}\n", brackets(&rule["resourceNames"]), brackets(&rule["verbs"])));
+                rows.push((order, format!("{full}\t[]\t{names}\t{verbs}\n")));
             }
         }
     }
     for rule in status["nonResourceRules"].as_array().into_iter().flatten() {
         for url in texts(&rule["nonResourceURLs"]) {
-            rows.push(format!("\t[{url}]\t[]\t{}\n", brackets(&rule["verbs"])));
+            let verbs = brackets(&rule["verbs"]);
+            rows.push((format!("{verbs}[][][][{url}]"), format!("\t[{url}]\t[]\t{verbs}\n")));
         }
     }
-    // Resources from the end of the alphabet, then paths from its beginning, as kubectl happens to.
-    rows.sort_by(|a, b| match (a.starts_with('\t'), b.starts_with('\t')) {
-        (true, true) => a.cmp(b),
-        _ => b.cmp(a),
-    });
+    // By verbs first: kubectl orders rules by the text of them.
+    rows.sort_by(|a, b| a.0.cmp(&b.0));
+    let rows: String = rows.into_iter().map(|(_, row)| row).collect();
     let header = if args.no_headers { "" } else { "Resources\tNon-Resource URLs\tResource Names\tVerbs\n" };
-    print!("{}", tabs::align(&format!("{header}{}", rows.concat()), tabs::TABLE));
+    print!("{}", tabs::align(&format!("{header}{rows}"), tabs::TABLE));
     Ok(())
 }
 

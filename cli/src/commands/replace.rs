@@ -1,0 +1,191 @@
+//! `kctl replace`: objects as the files say, whole.
+
+use std::{io::Read, time::Duration};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{create::ValidateFlag, wait};
+use crate::{
+    kube::{Error, Files, Info, Request, Result, Session, globals::duration, select, session::JSON},
+    output::{
+        OutputFlags,
+        format::{DryRun, DryRunFlag, Reporter},
+    },
+};
+use reqwest::Method;
+
+/// Most that --raw reads.
+const INPUT_BYTES_MAX: u64 = 64 << 20;
+/// How long a deleted object may take to be gone when no --timeout is given.
+const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// Replaces objects by what the files say, whole
+///
+///   kctl replace -f app.yaml             kctl replace --force -f app.yaml
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct ReplaceArgs {
+    #[command(flatten)]
+    files: Files,
+    /// Delete the objects and create them anew
+    #[arg(long)]
+    force: bool,
+    /// Seconds that a pod has to end by itself, with --force
+    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
+    grace_period: i64,
+    /// How long the objects may take to be gone, with --force
+    #[arg(long, value_parser = duration, default_value = "0s", hide_default_value = true)]
+    timeout: Duration,
+    /// Replace a subresource: status, scale
+    #[arg(long)]
+    subresource: Option<String>,
+    /// Send the file to this path as it is
+    #[arg(long, value_name = "PATH")]
+    raw: Option<String>,
+    #[arg(long, default_value = "kctl-replace", hide = true)]
+    field_manager: String,
+    #[command(flatten)]
+    output: OutputFlags,
+    #[command(flatten)]
+    dry_run: DryRunFlag,
+    #[command(flatten)]
+    validate: ValidateFlag,
+}
+
+fn check(args: &ReplaceArgs) -> Result<()> {
+    if args.files.is_empty() {
+        return Err(Error::message("must specify one of -f and -k"));
+    }
+    if args.grace_period >= 0 && !args.force {
+        return Err(Error::message("--grace-period must have --force specified"));
+    }
+    if !args.timeout.is_zero() && !args.force {
+        return Err(Error::message("--timeout must have --force specified"));
+    }
+    if args.force && args.dry_run.dry_run != DryRun::No {
+        return Err(Error::message("--dry-run can not be used when --force is set"));
+    }
+    if args.raw.is_none() {
+        return Ok(());
+    }
+    match args.files.filenames.as_slice() {
+        [url] if url.starts_with("http://") || url.starts_with("https://") => Err(Error::message("--raw cannot read from a url")),
+        [_] if args.files.recursive => Err(Error::message("--raw and --recursive are mutually exclusive")),
+        [_] if args.output.output.is_some() => Err(Error::message("--raw and --output are mutually exclusive")),
+        [_] => Ok(()),
+        _ => Err(Error::message("--raw can only use a single local file or stdin")),
+    }
+}
+
+pub async fn run(args: ReplaceArgs, session: &Session) -> Result<()> {
+    check(&args)?;
+    if let Some(path) = &args.raw {
+        return raw(session, Method::PUT, path, &args.files.filenames[0]).await;
+    }
+    let dry_run = args.dry_run.dry_run;
+    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let infos = select::from_files(session, &args.files).await?;
+    if infos.is_empty() {
+        return Err(Error::message("no objects passed to replace"));
+    }
+    if args.force {
+        delete(&args, session, &infos).await?;
+    }
+    let mut errors = Vec::new();
+    for info in &infos {
+        if dry_run == DryRun::Client {
+            reporter.done(info, &info.object, "replaced")?;
+            continue;
+        }
+        let outcome = if args.force { send(&args, session, info, Method::POST).await } else { put(&args, session, info).await };
+        match outcome {
+            Ok(object) => reporter.done(info, &object, "replaced")?,
+            Err(error) if args.force => errors.push(error),
+            Err(error) => errors.push(info.during(error, "replacing")),
+        }
+    }
+    Error::all(errors)
+}
+
+/// Replaces an object. A file without a resourceVersion replaces whatever is there, which takes the current one where the
+/// server asks for it.
+async fn put(args: &ReplaceArgs, session: &Session, info: &Info) -> Result<Value> {
+    if machinery::meta::metadata(&info.object).is_some_and(|metadata| metadata.contains_key("resourceVersion")) {
+        return send(args, session, info, Method::PUT).await;
+    }
+    let path = target(args, info);
+    let mut versioned = info.clone();
+    // That it can't be read is no reason not to try: the server says what is wrong.
+    if let Ok(current) = session.json(Request::get(path)).await
+        && let Some(version) = current["metadata"]["resourceVersion"].as_str()
+    {
+        machinery::meta::metadata_mut(&mut versioned.object).insert("resourceVersion".into(), version.into());
+    }
+    send(args, session, &versioned, Method::PUT).await
+}
+
+fn target(args: &ReplaceArgs, info: &Info) -> String {
+    args.subresource.as_ref().map_or_else(|| info.path(), |subresource| format!("{}/{subresource}", info.path()))
+}
+
+async fn send(args: &ReplaceArgs, session: &Session, info: &Info, method: Method) -> Result<Value> {
+    let path = if method == Method::POST { info.resource.path(&info.namespace, None) } else { target(args, info) };
+    let mut object = info.object.clone();
+    if method == Method::POST {
+        machinery::meta::metadata_mut(&mut object).remove("resourceVersion");
+    }
+    let request = Request::new(method, path)
+        .body(JSON, object.to_string())
+        .query("fieldManager", &args.field_manager)
+        .query("fieldValidation", args.validate.validate.parameter())
+        .query_some("dryRun", args.dry_run.dry_run.parameter());
+    session.json(request).await
+}
+
+/// Deletes the objects that are there and waits until they are gone.
+async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result<()> {
+    let grace = if args.grace_period > 0 { args.grace_period } else { 0 };
+    // A grace period of 0 that was asked for is one second, and a wait, as kubectl protects from losing data.
+    let grace = if args.grace_period == 0 { 1 } else { grace };
+    let options =
+        json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "gracePeriodSeconds": grace});
+    if grace == 0 {
+        eprintln!(
+            "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. \
+             The resource may continue to run on the cluster indefinitely."
+        );
+    }
+    let within = if args.timeout.is_zero() { GONE_WITHIN } else { args.timeout };
+    let until = tokio::time::Instant::now() + within;
+    for info in infos {
+        match session.json(Request::delete(info.path(), &options)).await {
+            Ok(_) => {
+                let from = if info.namespace.is_empty() { String::new() } else { format!(" from {} namespace", info.namespace) };
+                let what = if grace == 0 { "force deleted" } else { "deleted" };
+                if args.output.output.is_none() {
+                    println!("{} {:?} {what}{from}", info.resource.label(), info.name);
+                }
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    for info in infos {
+        wait::gone(session, info, None, until).await?;
+    }
+    Ok(())
+}
+
+/// Sends a file to a path as it is, and prints the answer.
+pub async fn raw(session: &Session, method: Method, path: &str, file: &str) -> Result<()> {
+    let mut body = Vec::new();
+    if file == "-" {
+        std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut body)?;
+    } else {
+        body = std::fs::read(file)?;
+    }
+    let answer = session.bytes(Request::new(method, path).body(JSON, body)).await?;
+    println!("{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
