@@ -5,15 +5,12 @@
 //! Each PROGRAM (`kctl` or another kube-apiserver) gets its own etcd, TLS, RBAC and the same load, one after another, so
 //! that figures of one run can be set side by side. The load is bounded and goes to loopback only.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use client::{Client, ListParams, Scope, WatchParams};
-use jiff::{SignedDuration, Timestamp};
-use pki::{Ca, Credentials, Key, Kubeconfig, Profile};
+use anyhow::Result;
+use client::{ListParams, Scope, WatchParams};
+use kctl_tests::apiserver::ApiServer;
 use serde_json::{Value, json};
 
 const POSTS: usize = 2000;
@@ -39,120 +36,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A process that ends with this value.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Process {
-    fn start(mut command: Command, log: &Path) -> Result<Self> {
-        let log = std::fs::File::create(log)?;
-        let what = format!("{command:?}");
-        Ok(Self(command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn().with_context(|| what)?))
-    }
-
-    /// CPU time so far, user and system.
-    fn cpu(&self) -> Result<Duration> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
-        let (_, rest) = stat.rsplit_once(") ").context("/proc/PID/stat")?;
-        let ticks: u64 = rest.split(' ').skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
-        Ok(Duration::from_millis(ticks * 10))
-    }
-
-    fn resident_mib(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS")?;
-        let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
-        Ok(kib / 1024.0)
-    }
-}
-
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-struct Setup {
-    dir: PathBuf,
-    _etcd: Process,
-    server: Process,
-    client: Client,
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-async fn start(program: &Path) -> Result<Setup> {
-    let dir = std::env::temp_dir().join(format!("kctl-bench-{}", std::process::id()));
-    std::fs::create_dir_all(&dir)?;
-    let (etcd_port, peer_port, port) = (free_port()?, free_port()?, free_port()?);
-    let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-    let mut etcd = Command::new("etcd");
-    etcd.arg("--data-dir").arg(dir.join("etcd")).args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url]);
-    etcd.args(["--listen-peer-urls", &format!("http://127.0.0.1:{peer_port}")]);
-    let etcd = Process::start(etcd, &dir.join("etcd.log"))?;
-
-    let now = Timestamp::now();
-    let day = SignedDuration::from_hours(24);
-    let ca = Ca::create("bench-ca", now, day)?;
-    let issued = ca.issue(&Profile::server("kube-apiserver", vec!["localhost".into()], vec!["127.0.0.1".parse()?], day), now)?;
-    let admin = ca.issue(&Profile::client("admin", Some("system:masters"), day), now)?;
-    let account = Key::generate()?;
-    for (name, content) in [
-        ("ca.crt", ca.certificate_pem().to_owned()),
-        ("server.crt", issued.certificate_pem.clone()),
-        ("server.key", issued.key.pem()),
-        ("sa.key", account.pem()),
-        ("sa.pub", account.public_pem()),
-    ] {
-        std::fs::write(dir.join(name), content)?;
-    }
-    let kubeconfig = Kubeconfig {
-        cluster: "bench".into(),
-        server: format!("https://127.0.0.1:{port}"),
-        ca_pem: ca.certificate_pem().to_owned(),
-        user: "admin".into(),
-        credentials: Credentials::Embedded(Box::new(admin)),
-    };
-    std::fs::write(dir.join("admin.conf"), kubeconfig.to_yaml())?;
-    let file = |name: &str| dir.join(name).display().to_string();
-
-    let mut server = Command::new(program);
-    if program.file_name().is_some_and(|n| n == "kctl") {
-        server.args(["daemon", "kube-apiserver"]);
-    }
-    server.args([
-        &format!("--etcd-servers={etcd_url}"),
-        &format!("--secure-port={port}"),
-        "--bind-address=127.0.0.1",
-        "--authorization-mode=Node,RBAC",
-        "--disable-admission-plugins=ServiceAccount",
-        "--service-cluster-ip-range=10.96.0.0/12",
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
-        &format!("--client-ca-file={}", file("ca.crt")),
-        &format!("--tls-cert-file={}", file("server.crt")),
-        &format!("--tls-private-key-file={}", file("server.key")),
-        &format!("--service-account-key-file={}", file("sa.pub")),
-        &format!("--service-account-signing-key-file={}", file("sa.key")),
-    ]);
-    let begin = Instant::now();
-    let server = Process::start(server, &dir.join("server.log"))?;
-    let client = Client::from_kubeconfig(&dir.join("admin.conf"))?;
-    while client.call(http::Method::GET, "/readyz", None).await.is_err() {
-        if begin.elapsed() > Duration::from_secs(60) {
-            bail!("not ready: {}", std::fs::read_to_string(dir.join("server.log"))?);
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    row("ready after", begin.elapsed().as_secs_f64(), "s");
-    Ok(Setup { dir, _etcd: etcd, server, client })
+async fn start(program: &Path) -> Result<ApiServer> {
+    let setup = ApiServer::start(program, "bench").await?;
+    row("ready after", setup.ready_after.as_secs_f64(), "s");
+    Ok(setup)
 }
 
 fn row(what: &str, value: f64, unit: &str) {
@@ -160,7 +47,7 @@ fn row(what: &str, value: f64, unit: &str) {
 }
 
 /// CPU of the server for each of `count` calls, in microseconds.
-async fn cost<F: Future<Output = Result<()>>>(setup: &Setup, count: usize, call: impl Fn(usize) -> F) -> Result<f64> {
+async fn cost<F: Future<Output = Result<()>>>(setup: &ApiServer, count: usize, call: impl Fn(usize) -> F) -> Result<f64> {
     use futures::{StreamExt, TryStreamExt};
     let before = setup.server.cpu()?;
     futures::stream::iter((0..count).map(call)).buffer_unordered(PARALLEL).try_collect::<()>().await?;
@@ -213,7 +100,7 @@ async fn bench(program: &Path) -> Result<()> {
     watchers(&setup).await
 }
 
-async fn watchers(setup: &Setup) -> Result<()> {
+async fn watchers(setup: &ApiServer) -> Result<()> {
     let resource = api::ResourceId {
         group: String::new(),
         version: "v1".into(),

@@ -1,8 +1,12 @@
+//! Tests of the whole: command lines against an API server on a real etcd ([`commands`]), and end-to-end scenarios.
+//!
 //! End-to-end tests: a real host with systemd, `kctl init` on it, and what a user does then.
 //!
 //! The scenarios are ordinary functions over a [`world::World`]; the `e2e` program runs them in order on one host, because
 //! each needs the cluster that the one before it left. Nothing in them is simulated.
 
+pub mod apiserver;
+pub mod commands;
 pub mod images;
 pub mod load;
 pub mod scenarios;
