@@ -276,7 +276,7 @@ mod tests {
     fn sets_and_removes() {
         check_line("node n c=2:NoExecute", false, Ok(("c=2:NoExecute a=1:NoSchedule b:NoExecute", "tainted")));
         check_line("node n a-", false, Ok(("b:NoExecute", "untainted")));
-        check_line("node n a:NoSchedule- c:NoExecute", false, Ok(("c:NoExecute b:NoExecute", "untainted")));
+        check_line("node n a:NoSchedule- c:NoExecute", false, Ok(("c:NoExecute b:NoExecute", "modified")));
         check_line("node n a=2:NoSchedule", true, Ok(("a=2:NoSchedule b:NoExecute", "modified")));
         check_line(
             "node n a=2:NoSchedule",

@@ -203,13 +203,12 @@ spec:
                     "resources: [../base]\nnamePrefix: prod-\nnamespace: shop\ncommonLabels: {tier: front}\n\
                      images: [{name: nginx, newTag: '1.29'}]\nreplicas: [{name: web, count: 4}]\n\
                      patches:\n- patch: |-\n    apiVersion: apps/v1\n    kind: Deployment\n    metadata: {name: web}\n    spec: {paused: true}\n\
-                     - target: {kind: Deployment}\n  patch: '[{op: add, path: /metadata/annotations, value: {x: y}}]'\n",
+                     - target: {kind: Deployment}\n  patch: '[{op: add, path: /metadata/annotations, value: {x: z}}]'\n",
                 ),
             ],
         );
         let objects = tree.build("prod").unwrap();
         let names: Vec<&str> = objects.iter().map(machinery::meta::name).collect();
-        // The hash is that of upstream's kustomize for the same map.
         assert_eq!(names.len(), 2);
         assert!(names[0].starts_with("prod-settings-") && names[1] == "prod-web", "{names:?}");
         let web = &objects[1];
@@ -220,7 +219,7 @@ spec:
         assert_eq!(web["metadata"]["namespace"], "shop");
         assert_eq!(web["spec"]["selector"]["matchLabels"]["tier"], "front");
         assert_eq!(web["spec"]["template"]["metadata"]["labels"]["tier"], "front");
-        assert_eq!(web["metadata"]["annotations"]["x"], "y");
+        assert_eq!(web["metadata"]["annotations"]["x"], "z");
     }
 
     #[test]
