@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn letters_away() {
         for (a, b, want) in
-            [("get", "get", 0), ("gte", "get", 2), ("aply", "apply", 1), ("", "abc", 3), ("nothing", "options", 4)]
+            [("get", "get", 0), ("gte", "get", 2), ("aply", "apply", 1), ("", "abc", 3), ("nothing", "options", 5)]
         {
             assert_eq!(super::distance(a, b), want, "{a} {b}");
         }
