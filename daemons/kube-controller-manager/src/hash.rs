@@ -26,9 +26,7 @@ impl Fnv {
 
 /// The hash of a pod template, in the alphabet of generated names. `collisions` is `status.collisionCount`.
 pub(crate) fn of_template(template: &PodTemplateSpec, collisions: Option<i32>) -> String {
-    // Pod templates have string keys alone, the only way this could fail.
-    let value = serde_json::to_value(template).expect("templates encode");
-    of_value(&value, collisions)
+    of_value(&crate::template::canonical(template), collisions)
 }
 
 /// The hash of any JSON value (`serde_json`'s maps are sorted).

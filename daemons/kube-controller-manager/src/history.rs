@@ -8,14 +8,13 @@ use api::core::PodTemplateSpec;
 use api::metav1::{ObjectMeta, OwnerReference};
 use serde_json::{Value, json};
 
-use crate::hash;
+use crate::{hash, template};
 
 pub(crate) const HASH_LABEL: &str = "controller-revision-hash";
 
 /// What a revision records: a strategic merge patch that puts the template back.
 pub(crate) fn data(template: &PodTemplateSpec) -> Value {
-    // Templates have string keys alone, the only way this could fail.
-    let mut template = serde_json::to_value(template).expect("templates encode");
+    let mut template = template::canonical(template);
     template["$patch"] = "replace".into();
     json!({"spec": {"template": template}})
 }
@@ -43,9 +42,8 @@ pub(crate) struct Parent<'a> {
 pub(crate) fn decide(parent: &Parent<'_>, template: &PodTemplateSpec, revisions: &[ControllerRevision]) -> Step {
     let data = data(template);
     let highest = revisions.iter().map(|r| r.revision).max().unwrap_or(0);
-    let present = (0..revisions.len())
-        .filter(|i| revisions[*i].data.as_ref().is_some_and(|d| pruned(&d.0) == pruned(&data)))
-        .max_by_key(|i| revisions[*i].revision);
+    let present =
+        (0..revisions.len()).filter(|i| recorded(&revisions[*i]).as_ref() == Some(&data)).max_by_key(|i| revisions[*i].revision);
     match present {
         Some(i) if revisions[i].revision == highest => Step::Keep(i),
         Some(i) => Step::Renumber(i, highest + 1),
@@ -71,8 +69,11 @@ pub(crate) fn decide(parent: &Parent<'_>, template: &PodTemplateSpec, revisions:
 
 /// Whether two record the same template.
 pub(crate) fn is_same(a: &ControllerRevision, b: &ControllerRevision) -> bool {
-    let data = |r: &ControllerRevision| r.data.as_ref().map(|d| pruned(&d.0));
-    data(a) == data(b)
+    recorded(a) == recorded(b)
+}
+
+fn recorded(revision: &ControllerRevision) -> Option<Value> {
+    revision.data.as_ref().map(|d| template::canonical_value(d.0.clone()))
 }
 
 /// The template that a revision records.
@@ -90,22 +91,13 @@ pub(crate) fn hash_of(revision: &ControllerRevision) -> String {
 
 /// The oldest revisions beyond `limit`, not counting those that are in use.
 pub(crate) fn surplus<'a>(revisions: &'a [ControllerRevision], in_use: &[&str], limit: usize) -> Vec<&'a ControllerRevision> {
-    let mut old: Vec<&ControllerRevision> = revisions.iter().filter(|r| !in_use.contains(&hash_of(r).as_str())).collect();
+    // Pods of a DaemonSet carry the hash, those of a StatefulSet the name.
+    let is_used = |r: &&ControllerRevision| in_use.contains(&hash_of(r).as_str()) || in_use.contains(&r.name());
+    let mut old: Vec<&ControllerRevision> = revisions.iter().filter(|r| !is_used(r)).collect();
     old.sort_by_key(|r| r.revision);
     let count = old.len().saturating_sub(limit);
     old.truncate(count);
     old
-}
-
-/// Without nulls: whether a field is written as null or left out is the writer's habit.
-fn pruned(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            Value::Object(map.iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k.clone(), pruned(v))).collect())
-        }
-        Value::Array(items) => items.iter().map(pruned).collect(),
-        other => other.clone(),
-    }
 }
 
 #[cfg(test)]
@@ -156,9 +148,11 @@ mod tests {
         let data = &mut revision.data.as_mut().unwrap().0;
         data["spec"]["template"]["metadata"] = json!({"creationTimestamp": null});
         data["spec"]["template"]["spec"]["dnsPolicy"] = Value::Null;
-        // An empty object is not the same as none, though.
-        assert!(matches!(decide(&parent(), &template("v1"), &[revision.clone()]), Step::Create(_)));
-        revision.data.as_mut().unwrap().0["spec"]["template"]["metadata"] = Value::Null;
+        data["spec"]["template"]["spec"]["tolerations"] = json!([]);
+        // An empty structure that is a choice is not the same as none, though.
+        let mut chosen = revision.clone();
+        chosen.data.as_mut().unwrap().0["spec"]["template"]["spec"]["securityContext"] = json!({});
+        assert!(matches!(decide(&parent(), &template("v1"), &[chosen]), Step::Create(_)));
         assert_eq!(decide(&parent(), &template("v1"), &[revision]), Step::Keep(0));
     }
 }

@@ -122,6 +122,11 @@ pub(crate) fn name_taken(deployment: &Deployment, by: &ReplicaSet) -> Taken {
     Taken::ByAnother(Box::new(after))
 }
 
+/// Whether the ReplicaSet runs the Deployment's template.
+pub(crate) fn is_newest(deployment: &Deployment, set: &ReplicaSet) -> bool {
+    revision::same_template(deployment, set)
+}
+
 fn rollback_revision(deployment: &Deployment) -> Option<i64> {
     deployment.metadata.annotations.as_ref()?.get(revision::ROLLBACK_TO)?.parse().ok()
 }

@@ -21,7 +21,7 @@ use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
 use crate::follow::follow_owned;
-use crate::{claims, pod};
+use crate::{claims, pod, worker};
 
 pub(crate) const NAME: &str = "deployment-controller";
 const WORKERS: usize = 5;
@@ -40,11 +40,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.replica_sets.synced().await;
     informers.pods.synced().await;
     controller.subscribe(&queue);
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -80,7 +76,7 @@ impl Controller {
         });
     }
 
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.sets.caught_up(&key).await?;
         let informers = &self.ctx.informers;
@@ -155,6 +151,14 @@ impl Controller {
                 self.sets.wrote(key, &written);
                 if let Some(note) = &write.note {
                     self.events.note(deployment, note);
+                }
+                // Something on the way changed the template, so that this set will not be recognized: an error makes the
+                // next try wait, longer each time.
+                if write.verb == Verb::Create && !decide::is_newest(deployment, &written) {
+                    return Err(Error::Other(format!(
+                        "the template of the ReplicaSet {} was changed on its creation",
+                        set.name()
+                    )));
                 }
                 Ok(())
             }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use api::apps::{Deployment, ReplicaSet};
 use api::core::PodTemplateSpec;
 
+use crate::template;
+
 pub(super) const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 pub(super) const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -121,10 +123,10 @@ pub(super) fn without_hash(template: &PodTemplateSpec) -> PodTemplateSpec {
 
 /// Whether a ReplicaSet runs the Deployment's template.
 pub(super) fn same_template(deployment: &Deployment, set: &ReplicaSet) -> bool {
-    let template = set.spec.as_ref().and_then(|s| s.template.as_ref());
-    template.is_some_and(|t| {
-        without_hash(t) == without_hash(&deployment.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default())
-    })
+    let plain = |t: &PodTemplateSpec| template::canonical(&without_hash(t));
+    let wanted = deployment.spec.as_ref().map(|s| plain(&s.template));
+    let has = set.spec.as_ref().and_then(|s| s.template.as_ref()).map(plain);
+    has.is_some() && has == wanted
 }
 
 #[cfg(test)]
