@@ -15,7 +15,7 @@ use client::{Change, Client, DeleteParams, ObjectKey};
 use crate::clock::{plus_seconds, until};
 use crate::context::{BY_NODE, Context};
 use crate::error::{During, Error, GoneIsDone};
-use crate::pod;
+use crate::{pod, worker};
 
 pub(crate) const NAME: &str = "pod-garbage-collector-controller";
 const IDENTITY: &str = "pod-garbage-collector";
@@ -45,11 +45,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.pods.subscribe(move |change| {
         this.note(change, &q);
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -89,7 +85,7 @@ impl Controller {
         self.ctx.informers.nodes.get("", pod::node_name(pod)).is_some()
     }
 
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         let Some(cached) = self.ctx.informers.pods.get_key(&key) else { return Ok(Outcome::Done) };
         let pod = cached.parse()?;
         let now = self.ctx.clock.now();

@@ -13,19 +13,20 @@ use api::core::{Node, Pod};
 use api::jiff::Timestamp;
 use client::controller::Outcome;
 use client::queue::{Queue, delay_after};
-use client::{Cached, Change, Client, DeleteParams, ObjectKey};
+use client::{Cached, Change, Client, ObjectKey};
 use futures::future::join_all;
 use machinery::selector::LabelSelector;
 
 use self::decide::{Observed, Plan};
 use crate::clock::{plus_seconds, until};
 use crate::context::{Context, Events, candidates};
-use crate::error::{During, Error, GoneIsDone};
+use crate::error::{During, Error};
 use crate::event::Note;
 use crate::fence::Fence;
 use crate::follow::follow_owned;
+use crate::pod_control::PodControl;
 use crate::revisions::Revisions;
-use crate::{batch, claims, node, pod, selector};
+use crate::{batch, claims, node, pod, selector, worker};
 
 pub(crate) const NAME: &str = "daemonset-controller";
 const IDENTITY: &str = "daemon-set-controller";
@@ -45,17 +46,13 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let controller = Arc::new(Controller {
         client: ctx.client(IDENTITY),
         events: ctx.events(IDENTITY, NAME),
-        pods: Fence::new(informers.pods.clone()),
+        pods: PodControl::new(ctx.client(IDENTITY), ctx.events(IDENTITY, NAME), &informers.pods),
         revisions: Revisions::new(ctx.client(IDENTITY), informers.controller_revisions.clone()),
         written: Fence::new(informers.daemon_sets.clone()),
         failed: Mutex::default(),
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 fn subscribe(ctx: &Context, queue: &Queue<ObjectKey>) {
@@ -87,7 +84,7 @@ struct Controller {
     ctx: Arc<Context>,
     client: Client,
     events: Events,
-    pods: Fence<Pod>,
+    pods: PodControl,
     revisions: Revisions,
     written: Fence<DaemonSet>,
     /// By DaemonSet and node: how often a pod failed there, and when it was last replaced.
@@ -101,13 +98,13 @@ struct Failures {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.pods.caught_up(&key).await?;
         let informers = &self.ctx.informers;
         let Some(cached) = informers.daemon_sets.get_key(&key) else {
             self.written.forget(&key);
-            self.pods.forget(&key);
+            self.pods.fence().forget(&key);
             self.revisions.forget(&key);
             self.failed.lock().unwrap_or_else(|e| e.into_inner()).retain(|(set, _), _| *set != key);
             return Ok(Outcome::Done);
@@ -127,7 +124,7 @@ impl Controller {
         let history = self.revisions.sync(&key, &set, &selector, &spec.template, collisions).await?;
         let Some(hash) = history.present else { return self.bump_collisions(&key, set).await };
         let pods = candidates(&informers.pods, &key.namespace, set.uid());
-        let pods = claims::claim_all(&self.client, &set, &selector, pods, &self.pods).await?;
+        let pods = claims::claim_all(&self.client, &set, &selector, pods, self.pods.fence()).await?;
         let nodes = informers.nodes.parsed();
         let observed = Observed { set: &set, hash: &hash, nodes: &nodes, pods: &pods };
         let now = self.ctx.clock.now();
@@ -181,42 +178,13 @@ impl Controller {
         let next = std::sync::atomic::AtomicUsize::new(0);
         let create = || {
             let i = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.create(key, set, placement::pod_for(set, &plan.create[i], hash))
+            let pod = placement::pod_for(set, &plan.create[i], hash);
+            async move { self.pods.create(key, set, &pod).await }
         };
         let (_, failure) = batch::slow_start(plan.create.len(), create).await;
-        let deletions = join_all(plan.delete.iter().map(|i| self.delete(key, set, &pods[*i]))).await;
+        let deletions = join_all(plan.delete.iter().map(|i| self.pods.delete(key, set, &pods[*i]))).await;
         let failure = failure.or_else(|| deletions.into_iter().find_map(Result::err));
         failure.map_or(Ok(()), |error| Err(error).during(|| format!("the pods of {key}")))
-    }
-
-    async fn create(&self, key: &ObjectKey, set: &DaemonSet, pod: Pod) -> Result<(), client::Error> {
-        match self.client.create(&pod).await {
-            Ok(created) => {
-                self.pods.wrote(key, &created);
-                self.events.note(set, &Note::normal("SuccessfulCreate", format!("Created pod: {}", created.name())));
-                Ok(())
-            }
-            Err(error) if error.is_namespace_terminating() => Ok(()),
-            Err(error) => {
-                self.events.note(set, &Note::warning("FailedCreate", format!("Error creating: {error}")));
-                Err(error)
-            }
-        }
-    }
-
-    async fn delete(&self, key: &ObjectKey, set: &DaemonSet, pod: &Pod) -> Result<(), client::Error> {
-        let params = DeleteParams::uid(pod.uid());
-        match self.client.delete::<Pod>(pod.namespace(), pod.name(), &params).await.gone_is_done() {
-            Ok(()) => {
-                self.pods.deleted(key, ObjectKey::of(pod), pod.uid());
-                self.events.note(set, &Note::normal("SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
-                Ok(())
-            }
-            Err(error) => {
-                self.events.note(set, &Note::warning("FailedDelete", format!("Error deleting: {error}")));
-                Err(error)
-            }
-        }
     }
 
     async fn write_status(&self, key: &ObjectKey, set: &DaemonSet, status: api::apps::DaemonSetStatus) -> Result<(), Error> {

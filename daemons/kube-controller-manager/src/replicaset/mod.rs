@@ -6,23 +6,22 @@ mod kind;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::Kind;
 use api::apps::ReplicaSet;
 use api::core::Pod;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Cached, Client, DeleteParams, Informer, ObjectKey};
+use client::{Cached, Client, Informer, ObjectKey};
 use futures::future::join_all;
 
 use self::decide::{Outcome as Manage, Plan};
 use self::kind::ReplicaOwner;
 use crate::clock::until;
-use crate::context::{BY_OWNER, Context, Events, candidates};
-use crate::error::{During, Error, GoneIsDone};
-use crate::event::Note;
+use crate::context::{BY_OWNER, Context, candidates};
+use crate::error::{During, Error};
 use crate::fence::Fence;
 use crate::follow::follow_owned;
-use crate::{batch, claims, owner, pod};
+use crate::pod_control::PodControl;
+use crate::{batch, claims, owner, pod, worker};
 
 const WORKERS: usize = 5;
 
@@ -38,10 +37,10 @@ pub(crate) async fn run_replication_controllers(ctx: Arc<Context>) {
 
 async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>) {
     let queue: Queue<ObjectKey> = Queue::new();
+    let (client, events) = (ctx.client(K::COMPONENT), ctx.events(K::COMPONENT, K::COMPONENT));
     let controller = Arc::new(Controller {
-        client: ctx.client(K::COMPONENT),
-        events: ctx.events(K::COMPONENT, K::COMPONENT),
-        pods: Fence::new(ctx.informers.pods.clone()),
+        pods: PodControl::new(client.clone(), events, &ctx.informers.pods),
+        client,
         written: Fence::new(owners.clone()),
         owners,
         ctx,
@@ -49,19 +48,14 @@ async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>) {
     controller.owners.synced().await;
     controller.ctx.informers.pods.synced().await;
     controller.subscribe(&queue);
-    client::controller::run(K::CONTROLLER, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(K::CONTROLLER, queue, WORKERS, worker::of(controller, Controller::<K>::reconcile)).await;
 }
 
 struct Controller<K> {
     ctx: Arc<Context>,
     client: Client,
-    events: Events,
     owners: Informer<K>,
-    pods: Fence<Pod>,
+    pods: PodControl,
     written: Fence<K>,
 }
 
@@ -72,11 +66,11 @@ impl<K: ReplicaOwner> Controller<K> {
         follow_owned(&self.ctx.informers.pods, &self.owners, queue, K::selector);
     }
 
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.pods.caught_up(&key).await?;
         let Some(cached) = self.owners.get_key(&key) else {
-            self.pods.forget(&key);
+            self.pods.fence().forget(&key);
             self.written.forget(&key);
             return Ok(Outcome::Done);
         };
@@ -88,7 +82,7 @@ impl<K: ReplicaOwner> Controller<K> {
             .into_iter()
             .filter(|p| owner::is_controlled_by(&p.metadata, object.uid()) || !pod::is_finished(p))
             .collect();
-        let owned = claims::claim_all(&self.client, &object, &selector, candidates, &self.pods).await?;
+        let owned = claims::claim_all(&self.client, &object, &selector, candidates, self.pods.fence()).await?;
         let pods: Vec<&Pod> = owned.iter().collect();
 
         let now = self.ctx.clock.now();
@@ -139,40 +133,9 @@ impl<K: ReplicaOwner> Controller<K> {
         if plan.create > 0 {
             let wanted = object.wanted();
             let pod = pod::from_template(wanted.template?, object, owner::controller_ref(object));
-            return batch::slow_start(plan.create, || self.create(key, object, &pod)).await.1;
+            return batch::slow_start(plan.create, || self.pods.create(key, object, &pod)).await.1;
         }
-        let deletions = plan.delete.iter().map(|i| self.delete(key, object, pods[*i]));
+        let deletions = plan.delete.iter().map(|i| self.pods.delete(key, object, pods[*i]));
         join_all(deletions).await.into_iter().find_map(Result::err)
-    }
-
-    async fn create(&self, key: &ObjectKey, object: &K, pod: &Pod) -> Result<(), client::Error> {
-        match self.client.create(pod).await {
-            Ok(created) => {
-                self.pods.wrote(key, &created);
-                self.events.note(object, &Note::normal("SuccessfulCreate", format!("Created pod: {}", created.name())));
-                Ok(())
-            }
-            // Nothing more can be made there, and soon the owner goes too.
-            Err(error) if error.is_namespace_terminating() => Ok(()),
-            Err(error) => {
-                self.events.note(object, &Note::warning("FailedCreate", format!("Error creating: {error}")));
-                Err(error)
-            }
-        }
-    }
-
-    async fn delete(&self, key: &ObjectKey, object: &K, pod: &Pod) -> Result<(), client::Error> {
-        let params = DeleteParams::uid(pod.uid());
-        match self.client.delete::<Pod>(pod.namespace(), pod.name(), &params).await.gone_is_done() {
-            Ok(()) => {
-                self.pods.deleted(key, ObjectKey::of(pod), pod.uid());
-                self.events.note(object, &Note::normal("SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
-                Ok(())
-            }
-            Err(error) => {
-                self.events.note(object, &Note::warning("FailedDelete", format!("Error deleting: {error}")));
-                Err(error)
-            }
-        }
     }
 }

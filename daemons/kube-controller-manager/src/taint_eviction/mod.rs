@@ -19,7 +19,7 @@ use crate::context::{BY_NODE, Context, Events};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::node::{self, is_same_taint};
-use crate::pod;
+use crate::{pod, worker};
 
 pub(crate) const NAME: &str = "taint-eviction-controller";
 const WORKERS: usize = 8;
@@ -53,11 +53,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
             q.add(change.object().key());
         }
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -105,7 +101,7 @@ impl Controller {
         changed
     }
 
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         let pod = self.ctx.informers.pods.get_key(&key).map(|c| c.parse()).transpose()?;
         let Some(pod) = pod.filter(|p| !pod::is_deleting(p) && !pod::is_finished(p)) else {
             self.leaving().remove(&key);
