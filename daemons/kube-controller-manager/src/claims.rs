@@ -8,16 +8,28 @@ use crate::error::{During, Error};
 use crate::fence::Fence;
 use crate::owner::{self, Claim};
 
-/// The candidates that belong to `owner` afterwards.
-///
-/// Before the first adoption the owner is read from the server: a cached view of an owner that was deleted, and made anew
-/// under the same name, must not adopt.
+/// [`claim_all_with`], for dependents without a finalizer.
 pub(crate) async fn claim_all<O: Kind, D: Kind>(
     client: &Client,
     owner: &O,
     selector: &LabelSelector,
     candidates: Vec<D>,
     fence: &Fence<D>,
+) -> Result<Vec<D>, Error> {
+    claim_all_with(client, owner, selector, candidates, fence, None).await
+}
+
+/// The candidates that belong to `owner` afterwards. What is adopted gets the finalizer, what is released loses it.
+///
+/// Before the first adoption the owner is read from the server: a cached view of an owner that was deleted, and made anew
+/// under the same name, must not adopt.
+pub(crate) async fn claim_all_with<O: Kind, D: Kind>(
+    client: &Client,
+    owner: &O,
+    selector: &LabelSelector,
+    candidates: Vec<D>,
+    fence: &Fence<D>,
+    finalizer: Option<&str>,
 ) -> Result<Vec<D>, Error> {
     let key = ObjectKey::of(owner);
     let mut claimed = Vec::with_capacity(candidates.len());
@@ -32,12 +44,12 @@ pub(crate) async fn claim_all<O: Kind, D: Kind>(
                     None => *may_adopt.insert(is_alive(client, owner).await?),
                 };
                 if may {
-                    let patch = owner::adopt_patch(&owner::controller_ref(owner), candidate.uid());
+                    let patch = owner::adopt_patch(&owner::controller_ref(owner), candidate.uid(), finalizer);
                     claimed.extend(patch_owner(client, &candidate, patch, &key, fence).await?);
                 }
             }
             Claim::Release => {
-                let patch = owner::release_patch(owner.uid(), candidate.uid());
+                let patch = owner::release_patch(owner.uid(), candidate.uid(), finalizer);
                 patch_owner(client, &candidate, patch, &key, fence).await?;
             }
         }

@@ -54,13 +54,21 @@ pub(crate) fn claim(owner: &ObjectMeta, selector: &LabelSelector, candidate: &Ob
 }
 
 /// The strategic merge patch that adds `reference` to the object with this uid, and to no later namesake.
-pub(crate) fn adopt_patch(reference: &OwnerReference, uid: &str) -> serde_json::Value {
-    serde_json::json!({"metadata": {"ownerReferences": [reference], "uid": uid}})
+pub(crate) fn adopt_patch(reference: &OwnerReference, uid: &str, finalizer: Option<&str>) -> serde_json::Value {
+    let mut metadata = serde_json::json!({"ownerReferences": [reference], "uid": uid});
+    if let Some(finalizer) = finalizer {
+        metadata["finalizers"] = serde_json::json!([finalizer]);
+    }
+    serde_json::json!({ "metadata": metadata })
 }
 
 /// The strategic merge patch that removes the owner from the object.
-pub(crate) fn release_patch(owner_uid: &str, uid: &str) -> serde_json::Value {
-    serde_json::json!({"metadata": {"ownerReferences": [{"$patch": "delete", "uid": owner_uid}], "uid": uid}})
+pub(crate) fn release_patch(owner_uid: &str, uid: &str, finalizer: Option<&str>) -> serde_json::Value {
+    let mut metadata = serde_json::json!({"ownerReferences": [{"$patch": "delete", "uid": owner_uid}], "uid": uid});
+    if let Some(finalizer) = finalizer {
+        metadata["$deleteFromPrimitiveList/finalizers"] = serde_json::json!([finalizer]);
+    }
+    serde_json::json!({ "metadata": metadata })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use api::batch::Job;
 use api::jiff::Timestamp;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Client, DeleteParams, Informer, InformerConfig, ObjectKey, Precondition, Propagation};
+use client::{Client, DeleteParams, Informer, ObjectKey, Precondition, Propagation};
 
 use crate::clock::{plus_seconds, until};
 use crate::context::Context;
@@ -16,7 +16,7 @@ use crate::error::{During, Error, GoneIsDone};
 pub(crate) const NAME: &str = "ttl-after-finished-controller";
 
 pub(crate) async fn run(ctx: Arc<Context>) {
-    let jobs = Informer::<Job>::start(ctx.root(), InformerConfig::default());
+    let jobs = ctx.informers.jobs.clone();
     jobs.synced().await;
     let queue: Queue<ObjectKey> = Queue::new();
     let q = queue.clone();

@@ -2,34 +2,37 @@
 
 mod decide;
 mod indexes;
+mod pods;
+mod policy;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use api::Kind;
 use api::batch::Job;
-use api::core::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
+use api::core::Pod;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Cached, Change, Client, DeleteParams, Informer, InformerConfig, ObjectKey, Patch, PatchParams};
+use client::{Cached, Change, Client, Informer, ObjectKey, Patch, PatchParams};
 use futures::future::join_all;
 use machinery::selector::LabelSelector;
 use serde_json::json;
 
-use self::decide::{FINALIZER, INDEX, Plan};
+use self::decide::Plan;
+use self::pods::{FINALIZER, is_tracked, pod_for};
 use crate::clock::until;
 use crate::context::{Context, Events, candidates};
-use crate::error::{During, Error, GoneIsDone};
-use crate::event::Note;
+use crate::error::{During, Error};
 use crate::fence::Fence;
-use crate::{batch, claims, owner, pod, selector};
+use crate::pod_control::PodControl;
+use crate::{batch, claims, owner, selector, worker};
 
 pub(crate) const NAME: &str = "job-controller";
 const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
-    let jobs = Informer::<Job>::start(ctx.root(), InformerConfig::default());
+    let jobs = ctx.informers.jobs.clone();
     jobs.synced().await;
     ctx.informers.pods.synced().await;
     let q = queue.clone();
@@ -49,16 +52,12 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let controller = Arc::new(Controller {
         client: ctx.client(NAME),
         events: ctx.events(NAME, NAME),
-        pods: Fence::new(ctx.informers.pods.clone()),
+        pods: PodControl::new(ctx.client(NAME), ctx.events(NAME, NAME), &ctx.informers.pods),
         written: Fence::new(jobs.clone()),
         jobs,
         ctx,
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -66,17 +65,17 @@ struct Controller {
     client: Client,
     events: Events,
     jobs: Informer<Job>,
-    pods: Fence<Pod>,
+    pods: PodControl,
     written: Fence<Job>,
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.pods.caught_up(&key).await?;
         let Some(cached) = self.jobs.get_key(&key) else {
             self.written.forget(&key);
-            self.pods.forget(&key);
+            self.pods.fence().forget(&key);
             return self.release_orphans(&key).await;
         };
         let job = cached.parse()?;
@@ -84,20 +83,21 @@ impl Controller {
         if spec.managed_by.as_deref().is_some_and(|by| by != "kubernetes.io/job-controller") {
             return Ok(Outcome::Done);
         }
-        if let Some(field) = decide::unsupported(&spec) {
-            self.events.note(&job, &Note::warning("Unsupported", format!("{field} is not supported: this Job is not run")));
-            return Ok(Outcome::Done);
-        }
         let pods = candidates(&self.ctx.informers.pods, &key.namespace, job.uid());
         let pods = match spec.selector.as_ref().and_then(|s| selector::compile(s).ok()) {
-            Some(selector) => claims::claim_all(&self.client, &job, &selector, pods, &self.pods).await?,
+            Some(selector) => self.claim(&job, &selector, pods).await?,
             // A server that made no selector: what it owns is its own.
-            None => claims::claim_all(&self.client, &job, &LabelSelector::everything(), owned(pods, &job), &self.pods).await?,
+            None => self.claim(&job, &LabelSelector::everything(), owned(pods, &job)).await?,
         };
         let now = self.ctx.clock.now();
         let plan = decide::decide(&job, &pods, now);
         self.obey(&key, &job, &plan, &pods).await?;
         Ok(plan.again_at.map_or(Outcome::Done, |at| Outcome::Again(until(at, now))))
+    }
+
+    /// A pod that is adopted is counted from then on, one that is released no more.
+    async fn claim(&self, job: &Job, selector: &LabelSelector, pods: Vec<Pod>) -> Result<Vec<Pod>, Error> {
+        claims::claim_all_with(&self.client, job, selector, pods, self.pods.fence(), Some(FINALIZER)).await
     }
 
     /// A Job that is gone counts no more: nothing must hold its pods.
@@ -117,51 +117,40 @@ impl Controller {
         for note in &plan.notes {
             self.events.note(job, note);
         }
-        let deleted = join_all(plan.delete.iter().map(|i| self.delete(key, job, &pods[*i]))).await;
+        let deleted = join_all(plan.delete.iter().map(|i| self.delete(key, job, &pods[*i], Counted::No))).await;
+        let ended = join_all(plan.terminate.iter().map(|i| self.delete(key, job, &pods[*i], Counted::Yes))).await;
         let next = AtomicUsize::new(0);
         let create = || {
-            let index = plan.create[next.fetch_add(1, Ordering::Relaxed)];
-            self.create(key, job, pod_for(job, index))
+            let new = &plan.create[next.fetch_add(1, Ordering::Relaxed)];
+            let pod = pod_for(job, new);
+            async move { self.pods.create(key, job, &pod).await }
         };
-        let (_, failure) = batch::slow_start(plan.create.len(), create).await;
-        if let Some(status) = &plan.status {
-            let written = self.client.update_status(&**status).await.during(|| format!("writing the status of {key}"))?;
+        let (made, failure) = batch::slow_start(plan.create.len(), create).await;
+        if let Some(planned) = &plan.status {
+            let mut after = Job::clone(planned);
+            // The plan counted on all of them.
+            let missing = i32::try_from(plan.create.len() - made).unwrap_or(i32::MAX);
+            let status = after.status.get_or_insert_default();
+            status.active = status.active.map(|n| n.saturating_sub(missing));
+            let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
             self.written.wrote(key, &written);
         }
         // Only now: what the status names is not lost if this process ends here.
         let released = join_all(plan.release.iter().map(|i| self.release(key, &pods[*i]))).await;
-        released.into_iter().chain(deleted).collect::<Result<Vec<()>, Error>>()?;
+        released.into_iter().chain(deleted).chain(ended).collect::<Result<Vec<()>, Error>>()?;
         failure.map_or(Ok(()), |error| Err(error).during(|| format!("the pods of {key}")))
     }
 
-    async fn create(&self, key: &ObjectKey, job: &Job, pod: Pod) -> Result<(), client::Error> {
-        match self.client.create(&pod).await {
-            Ok(created) => {
-                self.pods.wrote(key, &created);
-                self.events.note(job, &Note::normal("SuccessfulCreate", format!("Created pod: {}", created.name())));
-                Ok(())
-            }
-            Err(error) if error.is_namespace_terminating() => Ok(()),
-            Err(error) => {
-                self.events.note(job, &Note::warning("FailedCreate", format!("Error creating: {error}")));
-                Err(error)
-            }
+    async fn delete(&self, key: &ObjectKey, job: &Job, pod: &Pod, counted: Counted) -> Result<(), Error> {
+        if counted == Counted::No {
+            self.release(key, pod).await?;
         }
-    }
-
-    async fn delete(&self, key: &ObjectKey, job: &Job, pod: &Pod) -> Result<(), Error> {
-        self.release(key, pod).await?;
-        let params = DeleteParams::uid(pod.uid());
-        let deleted = self.client.delete::<Pod>(pod.namespace(), pod.name(), &params).await;
-        deleted.gone_is_done().during(|| format!("deleting {}", ObjectKey::of(pod)))?;
-        self.pods.deleted(key, ObjectKey::of(pod), pod.uid());
-        self.events.note(job, &Note::normal("SuccessfulDelete", format!("Deleted pod: {}", pod.name())));
-        Ok(())
+        self.pods.delete(key, job, pod).await.during(|| format!("deleting {}", ObjectKey::of(pod)))
     }
 
     /// Takes the finalizer off.
     async fn release(&self, key: &ObjectKey, pod: &Pod) -> Result<(), Error> {
-        if !pod.metadata.finalizers.iter().flatten().any(|f| f == FINALIZER) {
+        if !is_tracked(pod) {
             return Ok(());
         }
         let metadata = json!({"uid": pod.uid(), "$deleteFromPrimitiveList/finalizers": [FINALIZER]});
@@ -170,7 +159,7 @@ impl Controller {
             Ok(patched) => {
                 // One that was only held by the finalizer is gone now: its deletion is what the cache will show.
                 if patched.metadata.deletion_timestamp.is_none() {
-                    self.pods.wrote(key, &patched);
+                    self.pods.fence().wrote(key, &patched);
                 }
                 Ok(())
             }
@@ -180,44 +169,14 @@ impl Controller {
     }
 }
 
+/// Whether a deleted pod is still to be counted: then its finalizer stays until it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    Yes,
+    No,
+}
+
 fn owned(mut pods: Vec<Pod>, job: &Job) -> Vec<Pod> {
     pods.retain(|p| owner::is_controlled_by(&p.metadata, job.uid()));
     pods
-}
-
-/// A new pod of the Job, with its completion index if it is an indexed one.
-fn pod_for(job: &Job, index: Option<u32>) -> Pod {
-    let template = job.spec.as_ref().map(|s| s.template.clone()).unwrap_or_default();
-    let mut pod = pod::from_template(&template, job, owner::controller_ref(job));
-    pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.into());
-    let labels = pod.metadata.labels.get_or_insert_default();
-    for (key, value) in [
-        ("batch.kubernetes.io/controller-uid", job.uid()),
-        ("controller-uid", job.uid()),
-        ("batch.kubernetes.io/job-name", job.name()),
-        ("job-name", job.name()),
-    ] {
-        labels.entry(key.into()).or_insert_with(|| value.into());
-    }
-    let Some(index) = index else { return pod };
-    labels.insert(INDEX.into(), index.to_string());
-    pod.metadata.annotations.get_or_insert_default().insert(INDEX.into(), index.to_string());
-    pod.metadata.generate_name = Some(format!("{}-{index}-", job.name()));
-    let spec = pod.spec.get_or_insert_default();
-    spec.hostname = Some(format!("{}-{index}", job.name()));
-    let containers = spec.init_containers.iter_mut().flatten().chain(&mut spec.containers);
-    for container in containers {
-        let env = container.env.get_or_insert_default();
-        if !env.iter().any(|e| e.name == "JOB_COMPLETION_INDEX") {
-            env.push(EnvVar {
-                name: "JOB_COMPLETION_INDEX".into(),
-                value: None,
-                value_from: Some(EnvVarSource {
-                    field_ref: Some(ObjectFieldSelector { api_version: None, field_path: format!("metadata.labels['{INDEX}']") }),
-                    ..EnvVarSource::default()
-                }),
-            });
-        }
-    }
-    pod
 }
