@@ -136,7 +136,7 @@ pub struct ElectionArgs {
 }
 
 /// Durations as Go prints them: `8760h0m0s`, `1.5s`, `300ms`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration such as 1h30m or 5s");
     if text == "0" {
         return Ok(Duration::ZERO);

@@ -4,6 +4,7 @@ use api::Kind;
 use api::batch::{CronJob, CronJobStatus, Job};
 use api::core::ObjectReference;
 use api::jiff::Timestamp;
+use api::jiff::tz::TimeZone;
 use api::metav1::ObjectMeta;
 
 use super::schedule::Schedule;
@@ -24,8 +25,8 @@ pub(super) struct Plan {
     pub(super) again_at: Option<Timestamp>,
 }
 
-/// `jobs` are all that the CronJob owns.
-pub(super) fn decide(cron: &CronJob, jobs: &[Job], now: Timestamp) -> Plan {
+/// `jobs` are all that the CronJob owns; `zone` is that of `spec.timeZone`, or why there is none.
+pub(super) fn decide(cron: &CronJob, jobs: &[Job], zone: Result<&TimeZone, &str>, now: Timestamp) -> Plan {
     let spec = &cron.spec;
     let mut plan = Plan { status: cron.status.clone().unwrap_or_default(), ..Plan::default() };
     note_finished(cron, jobs, &mut plan);
@@ -34,7 +35,17 @@ pub(super) fn decide(cron: &CronJob, jobs: &[Job], now: Timestamp) -> Plan {
     {
         plan.delete.extend(surplus(jobs, condition, limit));
     }
-    if cron.metadata.deletion_timestamp.is_some() || spec.suspend == Some(true) {
+    if cron.metadata.deletion_timestamp.is_some() {
+        return plan;
+    }
+    let zone = match zone {
+        Ok(zone) => zone,
+        Err(why) => {
+            plan.notes.push(Note::warning("UnknownTimeZone", why));
+            return plan;
+        }
+    };
+    if spec.suspend == Some(true) {
         return plan;
     }
     let schedule = match Schedule::parse(&spec.schedule) {
@@ -44,18 +55,14 @@ pub(super) fn decide(cron: &CronJob, jobs: &[Job], now: Timestamp) -> Plan {
             return plan;
         }
     };
-    if let Some(zone) = spec.time_zone.as_deref().filter(|z| !matches!(*z, "UTC" | "Etc/UTC")) {
-        plan.notes.push(Note::warning("UnknownTimeZone", format!("time zone {zone:?} is not supported: only UTC is")));
-        return plan;
-    }
-    plan.again_at = schedule.next(now);
+    plan.again_at = schedule.next(now, zone);
     let created = cron.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
     let last = plan.status.last_schedule_time.as_ref().map_or(created, |t| t.0);
     let since = match spec.starting_deadline_seconds {
         Some(seconds) => last.max(plus_seconds(now, -seconds)),
         None => last,
     };
-    let (due, missed) = schedule.last_between(since, now, MISSED_MAX);
+    let (due, missed) = schedule.last_between(since, now, zone, MISSED_MAX);
     if missed > MISSED_MAX {
         let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
         plan.notes.push(Note::warning("TooManyMissedTimes", message));
@@ -74,17 +81,17 @@ pub(super) fn decide(cron: &CronJob, jobs: &[Job], now: Timestamp) -> Plan {
         }
         _ => {}
     }
-    plan.create = Some(Box::new(job_for(cron, due)));
+    plan.create = Some(Box::new(job_for(cron, due, zone)));
     plan.status.last_schedule_time = Some(time(due));
     plan
 }
 
 /// A Job's name follows from its time, so that no time has two.
-fn job_for(cron: &CronJob, due: Timestamp) -> Job {
+fn job_for(cron: &CronJob, due: Timestamp, zone: &TimeZone) -> Job {
     let template = cron.spec.job_template.clone();
     let meta = template.metadata.unwrap_or_default();
     let mut annotations = meta.annotations.unwrap_or_default();
-    annotations.insert(SCHEDULED_AT.into(), machinery::time::format(due));
+    annotations.insert(SCHEDULED_AT.into(), local(due, zone));
     Job {
         metadata: ObjectMeta {
             name: Some(format!("{}-{}", cron.name(), due.as_second() / 60)),
@@ -100,21 +107,40 @@ fn job_for(cron: &CronJob, due: Timestamp) -> Job {
     }
 }
 
+/// RFC 3339 with the zone's offset.
+fn local(at: Timestamp, zone: &TimeZone) -> String {
+    if *zone == TimeZone::UTC {
+        return machinery::time::format(at);
+    }
+    at.to_zoned(zone.clone()).strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
+
 /// Brings `status.active` up to date, and tells of those that have ended.
 fn note_finished(cron: &CronJob, jobs: &[Job], plan: &mut Plan) {
     let was_active = cron.status.as_ref().and_then(|s| s.active.clone()).unwrap_or_default();
-    for job in jobs.iter().filter(|j| was_active.iter().any(|a| a.uid.as_deref() == Some(j.uid()))) {
-        if let Some(end) = end_of(job) {
+    for job in jobs {
+        let known = was_active.iter().any(|a| a.uid.as_deref() == Some(job.uid()));
+        let Some(end) = end_of(job) else {
+            if !known {
+                let message = format!("Saw a job that the controller did not create or forgot: {}", job.name());
+                plan.notes.push(Note::warning("UnexpectedJob", message));
+            }
+            continue;
+        };
+        if known {
             let message = format!("Saw completed job: {}, condition: {end}", job.name());
             plan.notes.push(Note::normal("SawCompletedJob", message));
-            if end == "Complete" {
-                let at = job.status.as_ref().and_then(|s| s.completion_time.clone());
-                let newer = at.as_ref().map(|t| t.0) > plan.status.last_successful_time.as_ref().map(|t| t.0);
-                if newer {
-                    plan.status.last_successful_time = at;
-                }
+        }
+        if end == "Complete" {
+            let at = job.status.as_ref().and_then(|s| s.completion_time.clone());
+            if at.as_ref().map(|t| t.0) > plan.status.last_successful_time.as_ref().map(|t| t.0) {
+                plan.status.last_successful_time = at;
             }
         }
+    }
+    for missing in was_active.iter().filter(|a| !jobs.iter().any(|j| a.uid.as_deref() == Some(j.uid()))) {
+        let name = missing.name.as_deref().unwrap_or_default();
+        plan.notes.push(Note::normal("MissingJob", format!("Active job went missing: {name}")));
     }
     let active: Vec<ObjectReference> = jobs.iter().filter(|j| is_active(j)).map(reference).collect();
     plan.status.active = (!active.is_empty()).then_some(active);
@@ -198,9 +224,8 @@ mod tests {
             ("Allow", None, &running, json!({}), "2026-01-01T00:05:00Z", name("2026-01-01T00:05:00Z")),
             ("Forbid", None, &running, json!({}), "2026-01-01T00:05:00Z", None),
             ("Replace", None, &running, json!({}), "2026-01-01T00:05:00Z", name("2026-01-01T00:05:00Z")),
-            ("Allow", None, &[], json!({"timeZone": "Europe/Paris"}), "2026-01-01T00:05:00Z", None),
         ] {
-            let plan = decide(&cron(policy, last, more), jobs, at(now));
+            let plan = decide(&cron(policy, last, more), jobs, Ok(&TimeZone::UTC), at(now));
             assert_eq!(plan.create.map(|j| j.name().to_owned()), want, "{policy} {last:?} at {now}");
             assert_eq!(plan.delete.len(), usize::from(policy == "Replace"));
         }
@@ -209,7 +234,22 @@ mod tests {
     #[test]
     fn the_next_time_is_looked_for_and_history_is_short() {
         let jobs: Vec<Job> = ["a", "b", "c", "d", "e"].iter().map(|n| job(n, Some("Complete"))).collect();
-        let plan = decide(&cron("Allow", Some("2026-01-01T00:05:00Z"), json!({})), &jobs, at("2026-01-01T00:06:00Z"));
+        let plan = decide(
+            &cron("Allow", Some("2026-01-01T00:05:00Z"), json!({})),
+            &jobs,
+            Ok(&TimeZone::UTC),
+            at("2026-01-01T00:06:00Z"),
+        );
         assert_eq!((plan.again_at, plan.delete), (Some(at("2026-01-01T00:10:00Z")), vec![0, 1]));
+    }
+
+    #[test]
+    fn a_zone_that_is_not_known_starts_nothing() {
+        let cron = cron("Allow", None, json!({"timeZone": "x"}));
+        let plan = decide(&cron, &[], Err("invalid timeZone"), at("2026-01-01T00:05:00Z"));
+        assert_eq!((plan.create, plan.notes[0].reason), (None, "UnknownTimeZone"));
+        let zone = TimeZone::fixed(api::jiff::tz::offset(2));
+        let job = decide(&cron, &[], Ok(&zone), at("2026-01-01T00:05:00Z")).create.unwrap();
+        assert_eq!(job.metadata.annotations.unwrap()[SCHEDULED_AT], "2026-01-01T02:05:00+02:00");
     }
 }

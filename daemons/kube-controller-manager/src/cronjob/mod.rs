@@ -2,6 +2,7 @@
 
 mod decide;
 mod schedule;
+mod zone;
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::context::{BY_OWNER, Context, Events};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
-use crate::owner;
+use crate::{owner, worker};
 
 pub(crate) const NAME: &str = "cronjob-controller";
 const WORKERS: usize = 5;
@@ -24,8 +25,7 @@ const WORKERS: usize = 5;
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
     let crons = Informer::<CronJob>::start(ctx.root(), InformerConfig::default());
-    let indexes = vec![(BY_OWNER, crate::context::by_owner as _)];
-    let jobs = Informer::<Job>::start(ctx.root(), InformerConfig { indexes, ..InformerConfig::default() });
+    let jobs = ctx.informers.jobs.clone();
     crons.synced().await;
     jobs.synced().await;
     let q = queue.clone();
@@ -46,11 +46,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         jobs,
         ctx,
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -64,7 +60,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.made.caught_up(&key).await?;
         let Some(cached) = self.crons.get_key(&key) else {
@@ -75,7 +71,8 @@ impl Controller {
         let cron = cached.parse()?;
         let jobs: Vec<Job> = self.jobs.by_index(BY_OWNER, cron.uid()).iter().filter_map(client::informer::logged).collect();
         let now = self.ctx.clock.now();
-        let mut plan = decide::decide(&cron, &jobs, now);
+        let zone = zone::find(cron.spec.time_zone.as_deref()).await;
+        let mut plan = decide::decide(&cron, &jobs, zone.as_ref().map_err(String::as_str), now);
         for note in &plan.notes {
             self.events.note(&cron, note);
         }

