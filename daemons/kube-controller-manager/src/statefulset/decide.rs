@@ -9,7 +9,8 @@ use api::apps::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
 use api::core::Pod;
 use api::jiff::Timestamp;
 
-use crate::history::HASH_LABEL;
+use super::pods::{ordinal, revision_name, revision_of};
+use crate::int_or_percent::{Round, resolve};
 use crate::pod::{self, Availability};
 
 pub(super) struct Observed<'a> {
@@ -33,15 +34,12 @@ pub(super) struct Plan {
     pub(super) create: Vec<New>,
     /// Indexes into the observed pods.
     pub(super) delete: Vec<usize>,
+    /// Pods that wait: should a claim of theirs be missing, it is made.
+    pub(super) furnish: Vec<usize>,
+    /// Pods beyond those that are asked for, in order.
+    pub(super) condemned: Vec<usize>,
     /// When a pod that is ready becomes available, which others wait for.
     pub(super) again_at: Option<Timestamp>,
-}
-
-/// The ordinal in a pod's name, when the name is one of this set's.
-pub(super) fn ordinal(set: &str, pod: &str) -> Option<i32> {
-    let text = pod.strip_prefix(set)?.strip_prefix('-')?;
-    let number: i32 = text.parse().ok()?;
-    (number >= 0 && number.to_string() == text).then_some(number)
 }
 
 struct Limits {
@@ -49,21 +47,36 @@ struct Limits {
     start: i32,
     end: i32,
     /// `None`: pods are updated when someone deletes them.
-    partition: Option<i32>,
+    update: Option<Update>,
     min_ready_seconds: i32,
+}
+
+/// How a new template is rolled out.
+struct Update {
+    /// Ordinals below it keep the old one; `None` when nothing is said of it.
+    partition: Option<i32>,
+    /// How many may be missing at a time; `None`: one after the other.
+    unavailable_max: Option<usize>,
 }
 
 impl Limits {
     fn of(spec: &StatefulSetSpec) -> Self {
         let strategy = spec.update_strategy.as_ref();
         let start = spec.ordinals.as_ref().and_then(|o| o.start).unwrap_or(0);
+        let replicas = spec.replicas.unwrap_or(1);
         let rolling = strategy.and_then(|s| s.rolling_update.as_ref());
         let on_delete = strategy.and_then(|s| s.type_.as_deref()) == Some("OnDelete");
+        let most = rolling.and_then(|r| r.max_unavailable.as_ref());
+        let update = Update {
+            partition: rolling.map(|r| r.partition.unwrap_or(0)),
+            // A small share may come to none: then nothing would ever be updated.
+            unavailable_max: most.map(|m| usize::try_from(resolve(Some(m), replicas, Round::Down)).unwrap_or(0).max(1)),
+        };
         Self {
             ordered: spec.pod_management_policy.as_deref() != Some("Parallel"),
             start,
-            end: start.saturating_add(spec.replicas.unwrap_or(1)),
-            partition: (!on_delete).then(|| rolling.and_then(|r| r.partition).unwrap_or(0)),
+            end: start.saturating_add(replicas),
+            update: (!on_delete).then_some(update),
             min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
         }
     }
@@ -79,6 +92,7 @@ pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
     let by_ordinal: BTreeMap<i32, usize> =
         observed.pods.iter().enumerate().filter_map(|(i, p)| Some((ordinal(set.name(), p.name())?, i))).collect();
     let wanted = limits.start..limits.end;
+    plan.condemned = by_ordinal.iter().filter(|(o, _)| !wanted.contains(o)).map(|(_, i)| *i).collect();
     for i in wanted.clone() {
         let settled = match by_ordinal.get(&i) {
             None => {
@@ -91,32 +105,52 @@ pub(super) fn plan(observed: &Observed<'_>, now: Timestamp) -> Plan {
             return plan;
         }
     }
-    // From the last to the first.
-    for (_, p) in by_ordinal.iter().rev().filter(|(i, _)| !wanted.contains(i)) {
-        if !pod::is_deleting(&observed.pods[*p]) {
-            plan.delete.push(*p);
-        }
-        if limits.ordered {
-            return plan;
-        }
-    }
-    if !plan.create.is_empty() || !plan.delete.is_empty() {
-        return plan;
-    }
-    let Some(partition) = limits.partition else { return plan };
-    for (_, p) in by_ordinal.range(limits.start.saturating_add(partition)..).rev() {
-        let pod = &observed.pods[*p];
-        let outdated = revision_of(pod) != Some(observed.update);
-        if outdated && !pod::is_deleting(pod) {
-            plan.delete.push(*p);
-            return plan;
-        }
-        // One that is not back yet holds up the next.
-        if outdated || availability(pod, &limits, now, &mut plan.again_at) != Availability::Yes {
-            return plan;
-        }
+    scale_down(observed, &limits, &mut plan, now);
+    if plan.create.is_empty() && plan.delete.is_empty() && (plan.condemned.is_empty() || !limits.ordered) {
+        let wanted: Vec<usize> = by_ordinal.iter().filter(|(o, _)| wanted.contains(o)).map(|(_, i)| *i).collect();
+        roll(observed, &limits, &wanted, &mut plan, now);
     }
     plan
+}
+
+/// From the last to the first; in order, one by one, and none while another that is to go is not well.
+fn scale_down(observed: &Observed<'_>, limits: &Limits, plan: &mut Plan, now: Timestamp) {
+    let condemned = plan.condemned.clone();
+    let pod = |i: usize| &observed.pods[i];
+    if !limits.ordered {
+        plan.delete.extend(condemned.into_iter().rev().filter(|i| !pod::is_deleting(pod(*i))));
+        return;
+    }
+    let Some(last) = condemned.last().copied() else { return };
+    let first_unwell = condemned.iter().copied().find(|i| !is_available(pod(*i), limits, now, &mut plan.again_at));
+    if !pod::is_deleting(pod(last)) && first_unwell.is_none_or(|unwell| unwell == last) {
+        plan.delete.push(last);
+    }
+}
+
+/// Deletes pods of the old template, which come back with the new one. `wanted` is in order of ordinals.
+fn roll(observed: &Observed<'_>, limits: &Limits, wanted: &[usize], plan: &mut Plan, now: Timestamp) {
+    let Some(update) = &limits.update else { return };
+    let pod = |i: usize| &observed.pods[i];
+    let is_old = |i: &usize| revision_of(observed.set, pod(*i)) != Some(observed.update) && !pod::is_deleting(pod(*i));
+    let partition = limits.start.saturating_add(update.partition.unwrap_or(0));
+    let rolled = |i: &usize| ordinal(observed.set.name(), pod(*i).name()).is_some_and(|o| o >= partition);
+    if let Some(most) = update.unavailable_max {
+        let missing = wanted.iter().filter(|i| !is_available(pod(**i), limits, now, &mut plan.again_at)).count();
+        let old = wanted.iter().rev().copied().filter(|i| rolled(i) && is_old(i));
+        plan.delete.extend(old.take(most.saturating_sub(missing)));
+        return;
+    }
+    for i in wanted.iter().rev().copied().filter(|i| rolled(i)) {
+        if is_old(&i) {
+            plan.delete.push(i);
+            return;
+        }
+        // One that is not back yet holds up the next.
+        if !is_available(pod(i), limits, now, &mut plan.again_at) {
+            return;
+        }
+    }
 }
 
 /// Whether the pod is as it should be, so that the next may be looked at; one that has ended is replaced.
@@ -125,7 +159,15 @@ fn settle(pod: &Pod, index: usize, limits: &Limits, plan: &mut Plan, now: Timest
         plan.delete.push(index);
         return false;
     }
-    !pod::is_deleting(pod) && availability(pod, limits, now, &mut plan.again_at) == Availability::Yes
+    if pod::phase(pod) == "Pending" {
+        plan.furnish.push(index);
+    }
+    is_available(pod, limits, now, &mut plan.again_at)
+}
+
+/// Running, ready for long enough, and not about to go.
+fn is_available(pod: &Pod, limits: &Limits, now: Timestamp, again_at: &mut Option<Timestamp>) -> bool {
+    !pod::is_deleting(pod) && availability(pod, limits, now, again_at) == Availability::Yes
 }
 
 fn availability(pod: &Pod, limits: &Limits, now: Timestamp, again_at: &mut Option<Timestamp>) -> Availability {
@@ -142,16 +184,12 @@ fn availability(pod: &Pod, limits: &Limits, now: Timestamp, again_at: &mut Optio
 /// Below the partition, and where the rollout has not come yet, a pod that is lost comes back as it was.
 fn revision_for(observed: &Observed<'_>, limits: &Limits, ordinal: i32) -> String {
     let current_replicas = observed.set.status.as_ref().and_then(|s| s.current_replicas).unwrap_or(0);
-    let old = match limits.partition {
-        Some(0) => ordinal < limits.start.saturating_add(current_replicas),
-        Some(partition) => ordinal < limits.start.saturating_add(partition),
+    let old = match limits.update.as_ref().map(|u| u.partition) {
+        Some(None) => ordinal < limits.start.saturating_add(current_replicas),
+        Some(Some(partition)) => ordinal < limits.start.saturating_add(partition),
         None => false,
     };
     if old { observed.current.to_owned() } else { observed.update.to_owned() }
-}
-
-pub(super) fn revision_of(pod: &Pod) -> Option<&str> {
-    pod.metadata.labels.as_ref()?.get(HASH_LABEL).map(String::as_str)
 }
 
 pub(super) fn status(observed: &Observed<'_>, now: Timestamp) -> StatefulSetStatus {
@@ -165,13 +203,13 @@ pub(super) fn status(observed: &Observed<'_>, now: Timestamp) -> StatefulSetStat
         ready += i32::from(running && pod::is_ready(pod));
         available += i32::from(availability(pod, &limits, now, &mut None) == Availability::Yes);
         if !pod::is_deleting(pod) {
-            current += i32::from(revision_of(pod) == Some(observed.current));
-            updated += i32::from(revision_of(pod) == Some(observed.update));
+            current += i32::from(revision_of(set, pod) == Some(observed.current));
+            updated += i32::from(revision_of(set, pod) == Some(observed.update));
         }
     }
     let mut revision = observed.current.to_owned();
     // Everyone has the new template: from now on it is the current one.
-    if limits.partition == Some(0) && updated == replicas && ready == replicas && replicas == limits.end - limits.start {
+    if limits.update.is_some() && updated == replicas && ready == replicas && replicas == limits.end - limits.start {
         revision = observed.update.to_owned();
         current = updated;
     }
@@ -187,11 +225,6 @@ pub(super) fn status(observed: &Observed<'_>, now: Timestamp) -> StatefulSetStat
         collision_count: old.collision_count,
         conditions: old.conditions,
     }
-}
-
-/// Revisions stand in the status by the name of their object.
-pub(super) fn revision_name(set: &StatefulSet, hash: &str) -> String {
-    format!("{}-{hash}", set.name())
 }
 
 /// Equal, where a count that is absent is 0.
@@ -214,6 +247,7 @@ pub(super) fn same(a: &StatefulSetStatus, b: &StatefulSetStatus) -> bool {
 mod tests {
     use super::*;
     use crate::clock::time;
+    use crate::history::HASH_LABEL;
     use crate::pod::tests::{at, not_ready, running};
     use api::apps::{RollingUpdateStatefulSetStrategy, StatefulSetUpdateStrategy};
     use api::metav1::ObjectMeta;
@@ -323,11 +357,33 @@ mod tests {
     }
 
     #[test]
-    fn ordinals_in_names() {
-        for (name, want) in
-            [("db-0", Some(0)), ("db-12", Some(12)), ("db-01", None), ("db-x", None), ("dbx-1", None), ("db--1", None)]
-        {
-            assert_eq!(ordinal("db", name), want, "{name}");
-        }
+    fn nothing_goes_while_another_that_is_to_go_is_not_well() {
+        let s = set(1, "OrderedReady", 0);
+        check(&s, &["0/new", "1/new", "2/new"], &[], &[2]);
+        check(&s, &["0/new", "1/new", "2/new/unready"], &[], &[2]);
+        check(&s, &["0/new", "1/new/unready", "2/new"], &[], &[]);
+        check(&s, &["0/new", "1/new/unready", "2/new/unready"], &[], &[]);
+        check(&s, &["0/new/unready", "1/new", "2/new"], &[], &[]);
+    }
+
+    #[test]
+    fn several_at_a_time() {
+        let mut s = set(4, "OrderedReady", 0);
+        let rolling = s.spec.as_mut().unwrap().update_strategy.as_mut().unwrap().rolling_update.as_mut().unwrap();
+        rolling.max_unavailable = Some(api::IntOrString::Int(2));
+        check(&s, &["0/old", "1/old", "2/old", "3/old"], &[], &[3, 2]);
+        check(&s, &["0/old", "1/old", "2/old", "3/new"], &[], &[2, 1]);
+        let rolling = s.spec.as_mut().unwrap().update_strategy.as_mut().unwrap().rolling_update.as_mut().unwrap();
+        rolling.max_unavailable = Some(api::IntOrString::String("10%".into()));
+        check(&s, &["0/old", "1/old", "2/old", "3/old"], &[], &[3]);
+    }
+
+    #[test]
+    fn ordinals_begin_where_they_are_asked_to() {
+        let mut s = set(2, "OrderedReady", 0);
+        s.spec.as_mut().unwrap().ordinals = Some(api::apps::StatefulSetOrdinals { start: Some(5) });
+        check(&s, &[], &[5], &[]);
+        check(&s, &["4/new", "5/new", "6/new"], &[], &[0]);
+        check(&s, &["5/new", "6/old"], &[], &[1]);
     }
 }

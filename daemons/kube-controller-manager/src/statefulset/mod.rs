@@ -1,19 +1,23 @@
 //! statefulset-controller: pods with names and volumes of their own, made and replaced in order.
 
 mod decide;
+mod pods;
+mod retention;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::Kind;
 use api::apps::StatefulSet;
-use api::core::{PersistentVolumeClaim, PersistentVolumeClaimVolumeSource, Pod, PodTemplateSpec, Volume};
+use api::core::{PersistentVolumeClaim, Pod, PodTemplateSpec};
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Client, DeleteParams, Informer, InformerConfig, ObjectKey};
+use client::{Change, Client, DeleteParams, Informer, ObjectKey, Patch, PatchParams};
 use machinery::selector::LabelSelector;
+use serde_json::json;
 
 use self::decide::{New, Observed, Plan};
+use self::pods::pod_for;
+use self::retention::Owners;
 use crate::clock::until;
 use crate::context::{Context, Events, candidates};
 use crate::error::{During, Error, GoneIsDone};
@@ -21,20 +25,20 @@ use crate::event::Note;
 use crate::fence::Fence;
 use crate::follow::follow_owned;
 use crate::revisions::{History, Revisions};
-use crate::{claims, history, owner, pod, selector};
+use crate::{claims, history, selector, worker};
 
 pub(crate) const NAME: &str = "statefulset-controller";
-const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
-const POD_INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
-    let sets = Informer::<StatefulSet>::start(ctx.root(), InformerConfig::default());
+    let sets = ctx.informers.stateful_sets.clone();
     let informers = &ctx.informers;
     sets.synced().await;
     informers.controller_revisions.synced().await;
     informers.pods.synced().await;
+    informers.volume_claims.synced().await;
+    follow_claims(&informers.volume_claims, &sets, &queue);
     let q = queue.clone();
     sets.subscribe(move |change| q.add(change.object().key()));
     follow_owned(&informers.pods, &sets, &queue, selector_of);
@@ -48,15 +52,21 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         sets,
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 fn selector_of(set: &StatefulSet) -> Option<LabelSelector> {
     selector::compile(&set.spec.as_ref()?.selector).ok()
+}
+
+/// A claim that went with an earlier pod holds up the next: its end is a reason to look again.
+fn follow_claims(claims: &Informer<PersistentVolumeClaim>, sets: &Informer<StatefulSet>, queue: &Queue<ObjectKey>) {
+    let (q, sets) = (queue.clone(), sets.clone());
+    claims.subscribe(move |change| {
+        let Change::Deleted(claim) = change else { return };
+        let named = |set: &str| claim.name.rsplit_once('-').is_some_and(|(head, _)| head.ends_with(&format!("-{set}")));
+        sets.list_namespace(&claim.namespace).iter().filter(|s| named(&s.name)).for_each(|s| q.add(s.key()));
+    });
 }
 
 struct Controller {
@@ -70,7 +80,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         self.pods.caught_up(&key).await?;
         let Some(cached) = self.sets.get_key(&key) else {
@@ -91,7 +101,7 @@ impl Controller {
         let current = current_revision(&set, &history, &update);
         let pods = candidates(&self.ctx.informers.pods, &key.namespace, set.uid());
         // Only a pod with a name of this set's can be one of its pods.
-        let pods = pods.into_iter().filter(|p| decide::ordinal(set.name(), p.name()).is_some()).collect();
+        let pods = pods.into_iter().filter(|p| pods::ordinal(set.name(), p.name()).is_some()).collect();
         let pods = claims::claim_all(&self.client, &set, &selector, pods, &self.pods).await?;
         let observed = Observed { set: &set, update: &update, current: &current, pods: &pods };
         let now = self.ctx.clock.now();
@@ -119,6 +129,13 @@ impl Controller {
     }
 
     async fn obey(&self, key: &ObjectKey, set: &StatefulSet, plan: &Plan, history: &History, pods: &[Pod]) -> Result<(), Error> {
+        for (i, pod) in pods.iter().enumerate() {
+            self.keep_identity(key, set, pod).await?;
+            self.keep_retention(set, pod, plan.condemned.contains(&i)).await?;
+        }
+        for i in &plan.furnish {
+            self.furnish(set, &pods[*i]).await?;
+        }
         for i in &plan.delete {
             self.delete(key, set, &pods[*i]).await?;
         }
@@ -132,18 +149,12 @@ impl Controller {
     }
 
     async fn create(&self, key: &ObjectKey, set: &StatefulSet, template: &PodTemplateSpec, new: &New) -> Result<(), Error> {
-        let (pod, claims) = pod_for(set, template, new);
-        for claim in claims {
-            match self.client.create(&claim).await {
-                Ok(_) => {
-                    let message =
-                        format!("create Claim {} Pod {} in StatefulSet {} success", claim.name(), pod.name(), set.name());
-                    self.events.note(set, &Note::normal("SuccessfulCreate", message));
-                }
-                Err(error) if error.is_already_exists() => {}
-                Err(error) => return Err(error).during(|| format!("creating the claim {}", ObjectKey::of(&claim))),
-            }
+        let pod = pod_for(set, template, new);
+        let stale = self.claims_of(set, &pod).iter().any(|claim| retention::is_stale(claim, set, &pod));
+        if stale {
+            return Ok(());
         }
+        self.furnish(set, &pod).await?;
         match self.client.create(&pod).await {
             Ok(created) => {
                 self.pods.wrote(key, &created);
@@ -158,6 +169,67 @@ impl Controller {
                 Err(error).during(|| format!("creating {}", ObjectKey::of(&pod)))
             }
         }
+    }
+
+    /// Makes the claims of the pod's volumes that are not there.
+    async fn furnish(&self, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+        let Some(ordinal) = pods::ordinal(set.name(), pod.name()) else { return Ok(()) };
+        for (_, claim) in pods::claims(set, ordinal) {
+            if self.ctx.informers.volume_claims.get_key(&ObjectKey::of(&claim)).is_some() {
+                continue;
+            }
+            let (claim_name, pod_name, set_name) = (claim.name(), pod.name(), set.name());
+            match self.client.create(&claim).await {
+                Ok(_) => {
+                    let message = format!("create Claim {claim_name} Pod {pod_name} in StatefulSet {set_name} success");
+                    self.events.note(set, &Note::normal("SuccessfulCreate", message));
+                }
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => {
+                    let message =
+                        format!("create Claim {claim_name} for Pod {pod_name} in StatefulSet {set_name} failed error: {error}");
+                    self.events.note(set, &Note::warning("FailedCreate", message));
+                    return Err(error).during(|| format!("creating the claim {}", ObjectKey::of(&claim)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The claims of the pod's volumes that are there.
+    fn claims_of(&self, set: &StatefulSet, pod: &Pod) -> Vec<PersistentVolumeClaim> {
+        let wanted = pods::ordinal(set.name(), pod.name()).map(|o| pods::claims(set, o)).unwrap_or_default();
+        let cached = wanted.iter().filter_map(|(_, c)| self.ctx.informers.volume_claims.get_key(&ObjectKey::of(c)));
+        cached.filter_map(|c| client::informer::logged(&c)).collect()
+    }
+
+    /// Sees to it that the claims go with the set or the pod, or stay, as the policy has it.
+    async fn keep_retention(&self, set: &StatefulSet, pod: &Pod, condemned: bool) -> Result<(), Error> {
+        for mut claim in self.claims_of(set, pod) {
+            claim.metadata.owner_references = match retention::owners(&claim, set, pod, condemned) {
+                Owners::Right => continue,
+                Owners::Change(owners) => Some(owners),
+                Owners::Conflict(owners) => {
+                    let message = format!(
+                        "PersistentVolumeClaim {} has a conflicting OwnerReference that acts as a manging controller, the \
+                         retention policy is ignored for this claim",
+                        claim.name()
+                    );
+                    self.events.note(set, &Note::warning("ConflictingController", message));
+                    Some(owners)
+                }
+            };
+            self.client.update(&claim).await.during(|| format!("changing the owners of the claim {}", claim.name()))?;
+        }
+        Ok(())
+    }
+
+    async fn keep_identity(&self, key: &ObjectKey, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
+        let Some(labels) = pods::lost_identity(set, pod) else { return Ok(()) };
+        let patch = Patch::Strategic(json!({"metadata": {"uid": pod.uid(), "labels": labels}}));
+        let patched = self.client.patch::<Pod>(pod.namespace(), pod.name(), &patch, &PatchParams::default()).await;
+        self.pods.wrote(key, &patched.during(|| format!("labelling {}", ObjectKey::of(pod)))?);
+        Ok(())
     }
 
     async fn delete(&self, key: &ObjectKey, set: &StatefulSet, pod: &Pod) -> Result<(), Error> {
@@ -176,70 +248,4 @@ fn current_revision(set: &StatefulSet, history: &History, update: &str) -> Strin
     let named = set.status.as_ref().and_then(|s| s.current_revision.as_deref());
     let kept = history.all.iter().find(|r| Some(r.name()) == named);
     kept.map_or_else(|| update.to_owned(), history::hash_of)
-}
-
-/// A pod of that ordinal and revision, and the claims that its volumes need.
-fn pod_for(set: &StatefulSet, template: &PodTemplateSpec, new: &New) -> (Pod, Vec<PersistentVolumeClaim>) {
-    let spec = set.spec.clone().unwrap_or_default();
-    let name = format!("{}-{}", set.name(), new.ordinal);
-    let mut pod = pod::from_template(template, set, owner::controller_ref(set));
-    pod.metadata.generate_name = None;
-    pod.metadata.name = Some(name.clone());
-    let labels: &mut BTreeMap<String, String> = pod.metadata.labels.get_or_insert_default();
-    labels.insert(history::HASH_LABEL.into(), new.revision.clone());
-    labels.insert(POD_NAME_LABEL.into(), name.clone());
-    labels.insert(POD_INDEX_LABEL.into(), new.ordinal.to_string());
-    let pod_spec = pod.spec.get_or_insert_default();
-    pod_spec.hostname = Some(name);
-    pod_spec.subdomain = spec.service_name.clone().filter(|s| !s.is_empty());
-    let mut claims = Vec::new();
-    for template in spec.volume_claim_templates.iter().flatten() {
-        let volume = template.name().to_owned();
-        let mut claim = template.clone();
-        claim.metadata.name = Some(format!("{volume}-{}-{}", set.name(), new.ordinal));
-        claim.metadata.namespace = set.metadata.namespace.clone();
-        let labels = claim.metadata.labels.get_or_insert_default();
-        labels.extend(spec.selector.match_labels.clone().unwrap_or_default());
-        claim.status = None;
-        let volumes = pod_spec.volumes.get_or_insert_default();
-        volumes.retain(|v| v.name != volume);
-        volumes.push(Volume {
-            name: volume,
-            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim.name().to_owned(),
-                read_only: None,
-            }),
-            ..Volume::default()
-        });
-        claims.push(claim);
-    }
-    (pod, claims)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_pod_has_its_name_and_its_volumes() {
-        let set = StatefulSet::decode_value(json!({
-            "metadata": {"name": "db", "namespace": "default", "uid": "u"},
-            "spec": {
-                "serviceName": "db", "selector": {"matchLabels": {"app": "db"}},
-                "template": {"spec": {"containers": [], "volumes": [{"name": "data", "emptyDir": {}}]}},
-                "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
-            },
-        }))
-        .unwrap();
-        let template = set.spec.as_ref().unwrap().template.clone();
-        let (pod, claims) = pod_for(&set, &template, &New { ordinal: 2, revision: "abc".into() });
-        let spec = pod.spec.as_ref().unwrap();
-        assert_eq!((pod.name(), spec.hostname.as_deref(), spec.subdomain.as_deref()), ("db-2", Some("db-2"), Some("db")));
-        let volumes = spec.volumes.as_ref().unwrap();
-        assert_eq!((volumes.len(), volumes[0].persistent_volume_claim.as_ref().unwrap().claim_name.as_str()), (1, "data-db-2"));
-        assert_eq!((claims[0].name(), claims[0].namespace()), ("data-db-2", "default"));
-        assert_eq!(claims[0].metadata.labels.as_ref().unwrap()["app"], "db");
-        assert!(owner::is_controlled_by(&pod.metadata, "u") && claims[0].metadata.owner_references.is_none());
-    }
 }
