@@ -19,6 +19,8 @@ const SETTLE: Duration = Duration::from_secs(1);
 pub(crate) struct Discovered {
     pub resource: ResourceId,
     pub verbs: Vec<String>,
+    /// It has the `scale` subresource.
+    pub scalable: bool,
 }
 
 impl Discovered {
@@ -99,6 +101,13 @@ struct Resource {
     scope: String,
     #[serde(default)]
     verbs: Vec<String>,
+    #[serde(default)]
+    subresources: Vec<Subresource>,
+}
+
+#[derive(Deserialize)]
+struct Subresource {
+    subresource: String,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +135,7 @@ fn add_group(resources: &mut Resources, group: Group) {
                     namespaced: resource.scope == "Namespaced",
                 },
                 verbs: resource.verbs,
+                scalable: resource.subresources.iter().any(|s| s.subresource == "scale"),
             });
         }
     }
@@ -185,10 +195,11 @@ mod tests {
         let list: GroupList = serde_json::from_str(
             r#"{"items":[{"metadata":{"name":"autoscaling"},"versions":[
                 {"version":"v2","resources":[{"resource":"horizontalpodautoscalers","responseKind":{"kind":"HorizontalPodAutoscaler"},
-                  "scope":"Namespaced","verbs":["list","watch","delete"]}]},
+                  "scope":"Namespaced","verbs":["list","watch","delete"],"subresources":[{"subresource":"status"}]}]},
                 {"version":"v1","freshness":"Stale","resources":[
                   {"resource":"horizontalpodautoscalers","responseKind":{"kind":"HorizontalPodAutoscaler"},"scope":"Namespaced","verbs":[]},
-                  {"resource":"others","responseKind":{"kind":"Other"},"scope":"Cluster","verbs":["get"]}]}]}]}"#,
+                  {"resource":"others","responseKind":{"kind":"Other"},"scope":"Cluster","verbs":["get"],
+                   "subresources":[{"subresource":"scale"}]}]}]}]}"#,
         )
         .unwrap();
         let mut resources = Resources::default();
@@ -196,6 +207,7 @@ mod tests {
         let got: Vec<String> =
             resources.all.iter().map(|d| format!("{} {}", d.resource.api_version(), d.resource.plural)).collect();
         assert_eq!(got, ["autoscaling/v2 horizontalpodautoscalers", "autoscaling/v1 others"]);
+        assert_eq!(resources.all.iter().map(|d| d.scalable).collect::<Vec<_>>(), [false, true]);
         assert_eq!(resources.stale, ["autoscaling/v1"]);
         assert_eq!(resources.by_kind("autoscaling/v1", "HorizontalPodAutoscaler").unwrap().version, "v2");
         assert!(resources.by_kind("v1", "Pod").is_none() && resources.all[0].can("watch"));

@@ -31,7 +31,7 @@ const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")]
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<Work> = Queue::new();
-    let resources = discovery::follow(ctx.root().clone());
+    let resources = ctx.resources();
     let collector = Arc::new(Collector {
         client: ctx.client(IDENTITY),
         graph: Arc::default(),
