@@ -16,7 +16,7 @@ use crate::context::{Context, Events};
 use crate::error::{During, Error, GoneIsDone};
 use crate::event::Note;
 use crate::fence::Fence;
-use crate::pod;
+use crate::{pod, worker};
 
 pub(crate) const NAME: &str = "endpoints-controller";
 const COMPONENT: &str = "endpoint-controller";
@@ -44,11 +44,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         written: Fence::new(informers.endpoints.clone()),
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -59,7 +55,7 @@ struct Controller {
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
         self.written.caught_up(&key).await?;
         let informers = &self.ctx.informers;
         let current = informers.endpoints.get_key(&key);

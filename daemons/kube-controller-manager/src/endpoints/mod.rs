@@ -1,8 +1,11 @@
-//! endpointslice-controller and endpoints-controller: which addresses stand behind a Service.
+//! endpointslice-controller, endpoints-controller and endpointslice-mirroring-controller: which addresses stand behind a
+//! Service.
 
 pub(crate) mod legacy;
+pub(crate) mod mirror;
 mod selectors;
 pub(crate) mod slice;
+mod slices;
 
 use std::net::IpAddr;
 

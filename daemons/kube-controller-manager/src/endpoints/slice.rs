@@ -8,17 +8,17 @@ use api::Kind;
 use api::core::{Pod, Service};
 use api::discovery::{Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone};
 use api::metav1::{ObjectMeta, OwnerReference};
+use client::ObjectKey;
 use client::controller::Outcome;
 use client::queue::Queue;
-use client::{Client, DeleteParams, ObjectKey};
 
 use super::selectors::Selectors;
+use super::slices::{self, Identity, Plan, Ports, Write, Writer, port_key, reuse};
 use super::{HEADLESS_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL};
-use crate::context::{BY_SERVICE, Context, Events};
-use crate::error::{During, Error, GoneIsDone};
-use crate::event::Note;
+use crate::context::{BY_SERVICE, Context};
+use crate::error::Error;
 use crate::fence::Fence;
-use crate::{owner, pod};
+use crate::{pod, worker};
 
 pub(crate) const NAME: &str = "endpointslice-controller";
 const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
@@ -43,28 +43,24 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         }
     });
     let controller = Arc::new(Controller {
-        client: ctx.client(NAME),
-        events: ctx.events(NAME, "endpoint-slice-controller"),
-        slices: Fence::new(informers.endpoint_slices.clone()),
+        writer: Writer {
+            client: ctx.client(NAME),
+            events: ctx.events(NAME, "endpoint-slice-controller"),
+            slices: Fence::new(informers.endpoint_slices.clone()),
+        },
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(key).await }
-    })
-    .await;
+    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
     ctx: Arc<Context>,
-    client: Client,
-    events: Events,
-    slices: Fence<EndpointSlice>,
+    writer: Writer,
 }
 
 impl Controller {
-    async fn reconcile(&self, key: ObjectKey) -> Result<Outcome, Error> {
-        self.slices.caught_up(&key).await?;
+    async fn reconcile(self: Arc<Self>, key: ObjectKey) -> Result<Outcome, Error> {
+        self.writer.slices.caught_up(&key).await?;
         let informers = &self.ctx.informers;
         // A deleted Service's slices go with it: the garbage collector sees to it.
         let Some(service) = informers.services.get_key(&key) else { return Ok(Outcome::Done) };
@@ -85,73 +81,16 @@ impl Controller {
             Some(Zone(node.labels.get("topology.kubernetes.io/zone").filter(|z| !z.is_empty()).cloned()))
         };
         let plan = decide(&service, &pods, &existing, &zone, self.ctx.settings.max_endpoints_per_slice);
-        self.obey(&key, &service, &plan).await?;
+        self.writer.obey(&key, &service, &plan).await?;
         match plan.unknown_node {
             Some(node) => Err(Error::Other(format!("node {node} is not known yet"))),
             None => Ok(Outcome::Done),
         }
     }
-
-    async fn obey(&self, key: &ObjectKey, service: &Service, plan: &Plan) -> Result<(), Error> {
-        for write in &plan.writes {
-            let (result, reason, verb) = match write {
-                Write::Create(slice) => (self.client.create(&**slice).await, "FailedToCreateEndpointSlices", "create"),
-                Write::Update(slice) => (self.client.update(&**slice).await, "FailedToUpdateEndpointSlices", "update"),
-            };
-            match result {
-                Ok(written) => self.slices.wrote(key, &written),
-                Err(error) if error.is_namespace_terminating() => return Ok(()),
-                Err(error) => {
-                    if !error.is_conflict() {
-                        let message =
-                            format!("Error updating Endpoint Slices for Service {key}: failed to {verb} EndpointSlice: {error}");
-                        self.events.note(service, &Note::warning(reason, message));
-                    }
-                    return Err(error).during(|| format!("EndpointSlices of {key}"));
-                }
-            }
-        }
-        for slice in &plan.delete {
-            let params = DeleteParams::uid(slice.uid());
-            let deleted = self.client.delete::<EndpointSlice>(&key.namespace, slice.name(), &params).await;
-            deleted.gone_is_done().during(|| format!("deleting the EndpointSlice {}", slice.name()))?;
-            self.slices.deleted(key, ObjectKey::of(slice), slice.uid());
-        }
-        Ok(())
-    }
 }
 
 /// Where a node is, if it says so.
 struct Zone(Option<String>);
-
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Plan {
-    writes: Vec<Write>,
-    delete: Vec<EndpointSlice>,
-    /// A pod was left out because its node is not known: to be looked at again.
-    unknown_node: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Write {
-    Create(Box<EndpointSlice>),
-    Update(Box<EndpointSlice>),
-}
-
-/// The ports of a slice, in canonical order: endpoints with the same ports share slices.
-type Ports = Vec<(String, String, Option<i32>, Option<String>)>;
-
-fn port_key(ports: &[EndpointPort]) -> Ports {
-    let mut key: Ports = ports
-        .iter()
-        .map(|p| {
-            let name = p.name.clone().unwrap_or_default();
-            (name, super::protocol(p.protocol.as_deref()).to_owned(), p.port, p.app_protocol.clone())
-        })
-        .collect();
-    key.sort();
-    key
-}
 
 /// What of a Service's slices is to be written and deleted. `zone` answers `None` for a node that is not known.
 fn decide(
@@ -303,31 +242,6 @@ fn keep_one(service: &Service, family: &str, existing: usize, plan: &mut Plan) {
     plan.writes.push(Write::Create(Box::new(placeholder)));
 }
 
-/// A slice about to be deleted takes the content of one about to be created.
-fn reuse(plan: &mut Plan) {
-    for write in &mut plan.writes {
-        let Write::Create(new) = write else { continue };
-        let Some(old) = plan.delete.pop() else { return };
-        let metadata = ObjectMeta { labels: new.metadata.labels.clone(), ..old.metadata };
-        let slice = EndpointSlice { metadata, ..EndpointSlice::clone(new) };
-        *write = Write::Update(Box::new(slice));
-    }
-}
-
-/// By what an endpoint is the same though its conditions change.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Identity {
-    addresses: Vec<String>,
-    pod_uid: Option<String>,
-}
-
-impl Identity {
-    fn of(endpoint: &Endpoint) -> Self {
-        let pod_uid = endpoint.target_ref.as_ref().and_then(|t| t.uid.clone());
-        Self { addresses: endpoint.addresses.clone(), pod_uid }
-    }
-}
-
 fn endpoint(service: &Service, pod: &Pod, addresses: Vec<String>, zone: Option<String>) -> Endpoint {
     let serving = pod::is_ready(pod);
     let terminating = pod::is_deleting(pod);
@@ -413,20 +327,7 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 }
 
 fn new_slice(service: &Service, family: &str, ports: &[EndpointPort]) -> EndpointSlice {
-    let prefix = format!("{}-", service.name());
-    let valid = machinery::names::dns1123_subdomain(&machinery::names::mask_trailing_dash(&prefix)).is_empty();
-    EndpointSlice {
-        metadata: ObjectMeta {
-            generate_name: Some(if valid { prefix } else { service.name().to_owned() }),
-            namespace: service.metadata.namespace.clone(),
-            labels: Some(labels(service)),
-            owner_references: Some(vec![owner::controller_ref(service)]),
-            ..ObjectMeta::default()
-        },
-        address_type: family.to_owned(),
-        endpoints: Some(Vec::new()),
-        ports: Some(ports.to_vec()),
-    }
+    slices::new_slice(service, family, ports, labels(service))
 }
 
 #[cfg(test)]
