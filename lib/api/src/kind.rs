@@ -144,6 +144,7 @@ kinds! {
     scheduling::PriorityClass, false;
     storage::CSINode, false;
     storage::StorageClass, false;
+    storage::VolumeAttributesClass, false;
 }
 
 #[cfg(test)]
