@@ -1,18 +1,25 @@
 //! What every controller gets: the shared informers, a client with its own identity, events, the time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet};
+use api::apps::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
+use api::batch::Job;
 use api::certificates::CertificateSigningRequest;
 use api::coordination::Lease;
-use api::core::{ConfigMap, Endpoints, Namespace, Node, ObjectReference, Pod, ReplicationController, Service, ServiceAccount};
+use api::core::{
+    ConfigMap, Endpoints, Namespace, Node, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    Service, ServiceAccount,
+};
 use api::discovery::EndpointSlice;
+use api::storage::StorageClass;
 use api::{Kind, Meta};
 use client::events::{EventType, Recorder, reference};
 use client::{Cached, Client, Informer, InformerConfig};
 use daemon::Shutdown;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::discovery::{self, Resources};
 use crate::event::{Note, Severity};
 use crate::identity::Identities;
 use crate::settings::Settings;
@@ -23,6 +30,8 @@ pub(crate) const BY_OWNER: &str = "owner";
 pub(crate) const ORPHANS: &str = "orphan";
 /// The index of pods by `spec.nodeName`.
 pub(crate) const BY_NODE: &str = "node";
+/// The index of pods by the claims that their volumes name, as `namespace/claim`.
+pub(crate) const BY_CLAIM: &str = "claim";
 /// The index of EndpointSlices by `namespace/service`.
 pub(crate) const BY_SERVICE: &str = "service";
 
@@ -32,6 +41,7 @@ pub struct Context {
     pub settings: Settings,
     pub shutdown: Shutdown,
     identities: Identities,
+    resources: OnceLock<watch::Receiver<Arc<Resources>>>,
 }
 
 /// One watched copy of each kind, whoever asks.
@@ -43,6 +53,7 @@ pub struct Informers {
     pub deployments: Informer<Deployment>,
     pub endpoint_slices: Informer<EndpointSlice>,
     pub endpoints: Informer<Endpoints>,
+    pub jobs: Informer<Job>,
     pub namespaces: Informer<Namespace>,
     /// Of the namespace kube-node-lease.
     pub node_leases: Informer<Lease>,
@@ -52,6 +63,10 @@ pub struct Informers {
     pub replication_controllers: Informer<ReplicationController>,
     pub service_accounts: Informer<ServiceAccount>,
     pub services: Informer<Service>,
+    pub stateful_sets: Informer<StatefulSet>,
+    pub storage_classes: Informer<StorageClass>,
+    pub volume_claims: Informer<PersistentVolumeClaim>,
+    pub volumes: Informer<PersistentVolume>,
 }
 
 impl Informers {
@@ -80,6 +95,7 @@ impl Informers {
                 InformerConfig { indexes: vec![(BY_SERVICE, by_service as _)], ..InformerConfig::default() },
             ),
             endpoints: plain(client),
+            jobs: owned(client),
             namespaces: plain(client),
             node_leases: Informer::start(
                 client,
@@ -89,7 +105,12 @@ impl Informers {
             pods: Informer::start(
                 client,
                 InformerConfig {
-                    indexes: vec![(BY_OWNER, by_owner as _), (ORPHANS, orphans as _), (BY_NODE, by_node as _)],
+                    indexes: vec![
+                        (BY_OWNER, by_owner as _),
+                        (ORPHANS, orphans as _),
+                        (BY_NODE, by_node as _),
+                        (BY_CLAIM, crate::volume::index_claims as _),
+                    ],
                     ..InformerConfig::default()
                 },
             ),
@@ -97,6 +118,10 @@ impl Informers {
             replication_controllers: plain(client),
             service_accounts: plain(client),
             services: plain(client),
+            stateful_sets: plain(client),
+            storage_classes: plain(client),
+            volume_claims: plain(client),
+            volumes: plain(client),
         }
     }
 }
@@ -135,7 +160,12 @@ impl Context {
     /// Starts the informers.
     pub fn new(identities: Identities, clock: Clock, settings: Settings, shutdown: Shutdown) -> Arc<Self> {
         let informers = Informers::start(identities.root());
-        Arc::new(Self { informers, clock, settings, shutdown, identities })
+        Arc::new(Self { informers, clock, settings, shutdown, identities, resources: OnceLock::new() })
+    }
+
+    /// Which resources the server has; followed from the first time that somebody asks.
+    pub(crate) fn resources(&self) -> watch::Receiver<Arc<Resources>> {
+        self.resources.get_or_init(|| discovery::follow(self.root().clone())).clone()
     }
 
     /// A client that acts as the named controller.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::context::Context;
 use crate::{
-    certificates, cluster_role_aggregation, cronjob, daemonset, deployment, endpoints, garbage_collector, job, namespace,
-    node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset, taint_eviction, ttl_after_finished,
+    autoscaler, bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
+    garbage_collector, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset,
+    taint_eviction, ttl_after_finished, volume,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -17,7 +18,7 @@ type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Controller {
     /// As `--controllers` names it.
     pub name: &'static str,
-    /// The name it had before v1.28; `--controllers` still takes it.
+    /// The name it had before v1.28, if it had one; `--controllers` still takes it.
     pub alias: &'static str,
     pub run: Run,
 }
@@ -31,6 +32,8 @@ macro_rules! controllers {
 }
 
 controllers! {
+    bootstrap::clean::NAME, "tokencleaner", bootstrap::clean::run;
+    bootstrap::sign::NAME, "bootstrapsigner", bootstrap::sign::run;
     certificates::approve::NAME, "csrapproving", certificates::approve::run;
     certificates::clean::NAME, "csrcleaner", certificates::clean::run;
     certificates::sign::NAME, "csrsigning", certificates::sign::run;
@@ -38,9 +41,12 @@ controllers! {
     cronjob::NAME, "cronjob", cronjob::run;
     daemonset::NAME, "daemonset", daemonset::run;
     deployment::NAME, "deployment", deployment::run;
+    disruption::NAME, "disruption", disruption::run;
     endpoints::legacy::NAME, "endpoint", endpoints::legacy::run;
     endpoints::slice::NAME, "endpointslice", endpoints::slice::run;
+    endpoints::mirror::NAME, "endpointslicemirroring", endpoints::mirror::run;
     garbage_collector::NAME, "garbagecollector", garbage_collector::run;
+    autoscaler::NAME, "horizontalpodautoscaling", autoscaler::run;
     job::NAME, "job", job::run;
     namespace::NAME, "namespace", namespace::run;
     node_ipam::NAME, "nodeipam", node_ipam::run;
@@ -53,10 +59,45 @@ controllers! {
     statefulset::NAME, "statefulset", statefulset::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;
     ttl_after_finished::NAME, "ttl-after-finished", ttl_after_finished::run;
+    volume::binder::NAME, "persistentvolume-binder", volume::binder::run;
+    volume::ephemeral::NAME, "ephemeral-volume", volume::ephemeral::run;
+    volume::protection::CLAIMS, "pvc-protection", volume::protection::run_claims;
+    volume::protection::VOLUMES, "pv-protection", volume::protection::run_volumes;
+    // Never had another name.
+    volume::protection::CLASSES, "", volume::protection::run_classes;
 }
 
 /// Controllers that upstream has and this daemon does not: naming them is no mistake, but nothing runs.
-const ELSEWHERE: &[&str] = &["bootstrapsigner", "bootstrap-signer-controller", "tokencleaner", "token-cleaner-controller"];
+const ELSEWHERE: &[&str] = &[
+    "attachdetach",
+    "device-taint-eviction-controller",
+    "kube-apiserver-serving-clustertrustbundle-publisher-controller",
+    "legacy-service-account-token-cleaner",
+    "legacy-serviceaccount-token-cleaner-controller",
+    "persistentvolume-attach-detach-controller",
+    "persistentvolume-expander",
+    "persistentvolume-expander-controller",
+    "podcertificaterequest-cleaner-controller",
+    "podgroup-protection-controller",
+    "resource-claim-controller",
+    "resourceclaim-controller",
+    "resourcepoolstatusrequest-controller",
+    "resourcequota",
+    "resourcequota-controller",
+    "selinux-warning-controller",
+    "service-ca-cert-publisher",
+    "service-ca-certificate-publisher-controller",
+    "service-cidr-controller",
+    "serviceaccount-token",
+    "serviceaccount-token-controller",
+    "storage-version-gc",
+    "storage-version-migrator-controller",
+    "storageversion-garbage-collector-controller",
+    "svm",
+    "ttl",
+    "ttl-controller",
+    "validatingadmissionpolicy-status-controller",
+];
 
 /// Upstream starts these only when they are named.
 const OFF_BY_DEFAULT: &[&str] = &["bootstrap-signer-controller", "token-cleaner-controller"];
@@ -82,7 +123,7 @@ pub fn selected(list: &[String]) -> Result<Vec<&'static Controller>, UnknownCont
 }
 
 fn canonical(name: &str) -> Result<&'static str, UnknownController> {
-    let ours = CONTROLLERS.iter().find(|c| c.name == name || c.alias == name).map(|c| c.name);
+    let ours = CONTROLLERS.iter().find(|c| !name.is_empty() && (c.name == name || c.alias == name)).map(|c| c.name);
     let theirs = || ELSEWHERE.iter().find(|n| **n == name).copied();
     ours.or_else(theirs).ok_or_else(|| UnknownController(name.to_owned()))
 }
@@ -98,17 +139,21 @@ mod tests {
             selected(&list).map(|c| c.into_iter().map(|c| c.name).collect::<Vec<_>>())
         };
         let all = names(&["*"]).unwrap();
-        assert_eq!(all.len(), CONTROLLERS.len());
+        assert_eq!(all.len(), CONTROLLERS.len() - OFF_BY_DEFAULT.len());
         assert_eq!(names(&[]).unwrap(), all);
-        assert_eq!(names(&["*", "bootstrapsigner", "tokencleaner"]).unwrap(), all);
+        assert_eq!(names(&["*", "bootstrapsigner", "tokencleaner"]).unwrap().len(), CONTROLLERS.len());
+        assert_eq!(names(&["*", "ttl-controller"]).unwrap(), all);
         assert_eq!(names(&["deployment", "replicaset-controller"]).unwrap(), ["deployment-controller", "replicaset-controller"]);
         assert!(!names(&["*", "-deployment"]).unwrap().contains(&"deployment-controller"));
-        assert_eq!(names(&["nope"]), Err(UnknownController("nope".into())));
+        for name in ["nope", "", "-"] {
+            assert!(names(&[name]).is_err(), "{name:?}");
+        }
     }
 
     #[test]
     fn names_are_distinct() {
-        let names: BTreeSet<&str> = CONTROLLERS.iter().flat_map(|c| [c.name, c.alias]).collect();
-        assert_eq!(names.len(), 2 * CONTROLLERS.len());
+        let named: Vec<&str> = CONTROLLERS.iter().flat_map(|c| [c.name, c.alias]).filter(|n| !n.is_empty()).collect();
+        let all: BTreeSet<&str> = named.iter().chain(ELSEWHERE).copied().collect();
+        assert_eq!(all.len(), named.len() + ELSEWHERE.len());
     }
 }

@@ -4,7 +4,9 @@
 //! a queue, requests). What they share is beside them, one concept per file; [`controllers`] is the table of them all.
 
 mod args;
+mod autoscaler;
 mod batch;
+mod bootstrap;
 mod certificates;
 mod claims;
 mod clock;
@@ -15,6 +17,7 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoints;
 mod error;
 mod event;
@@ -32,18 +35,24 @@ mod node_ipam;
 mod node_lifecycle;
 mod owner;
 mod pod;
+mod pod_control;
 mod pod_gc;
 mod replicaset;
 mod revisions;
 mod root_ca;
+mod scale;
 mod selector;
 mod service_account;
 mod settings;
 mod statefulset;
 mod taint_eviction;
+mod template;
 mod ttl_after_finished;
+mod volume;
+mod worker;
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,8 +61,9 @@ use anyhow::Context as _;
 use client::lease::{self, LeaseConfig};
 use client::{Client, Config};
 use daemon::endpoints::MetricsAccess;
-use daemon::health::Checks;
+use daemon::health::{Checks, Scope};
 use daemon::{Shutdown, Threads};
+use futures::FutureExt;
 use tokio::task::JoinSet;
 
 pub use args::Args;
@@ -84,19 +94,22 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     } else {
         Identities::shared(client.clone())
     };
+    let checks = Checks::new();
     if let Some((listener, tls)) = args.serving.open(PORT).await? {
-        let checks = Checks::new();
+        let checks = checks.clone();
         tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, MetricsAccess::Certificate, shutdown.clone()));
     }
     let leading = AtomicBool::new(false);
     let work = async {
         leading.store(true, Ordering::Relaxed);
-        start(identities, Clock::wall(), settings, selected, shutdown.clone()).await;
+        start(identities, Clock::wall(), settings, selected, &checks, shutdown.clone()).await;
     };
     if !args.election.leader_elect {
         work.await;
         return Ok(());
     }
+    // Who loses the lease ends at once: who answers has it, or waits for it.
+    checks.add("leaderElection", Scope::Live, || Ok(()));
     let lease = LeaseConfig {
         lease_duration: args.election.leader_elect_lease_duration,
         renew_deadline: args.election.leader_elect_renew_deadline,
@@ -116,21 +129,28 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     }
 }
 
-/// Runs the given controllers until shutdown, or until one ends that should not.
+/// Runs the given controllers until shutdown. Each has a check among `checks`, which fails once it has panicked.
 pub async fn start(
     identities: Identities,
     clock: Clock,
     settings: Settings,
     selected: Vec<&'static Controller>,
+    checks: &Checks,
     shutdown: Shutdown,
 ) {
     let ctx = Context::new(identities, clock, settings, shutdown.clone());
     let mut tasks = JoinSet::new();
     for controller in selected {
         let (ctx, name) = (Arc::clone(&ctx), controller.name);
+        let panicked = Arc::new(AtomicBool::new(false));
+        let seen = panicked.clone();
+        checks.add(name, Scope::Live, move || if seen.load(Ordering::Relaxed) { Err("it panicked".into()) } else { Ok(()) });
         tasks.spawn(async move {
             tracing::debug!(controller = name, "starting");
-            (controller.run)(ctx).await;
+            if AssertUnwindSafe((controller.run)(ctx)).catch_unwind().await.is_err() {
+                tracing::error!(controller = name, "panicked");
+                panicked.store(true, Ordering::Relaxed);
+            }
         });
     }
     shutdown.requested().await;

@@ -16,6 +16,10 @@ use crate::world::now;
 const LEASES: &str = "kube-node-lease";
 /// Pods whose image contains this never become ready.
 pub const BROKEN: &str = "broken";
+/// Pods with this image end well as soon as they have begun.
+pub const DONE: &str = "done";
+/// Pods with this image fail as soon as they have begun.
+pub const FAILS: &str = "fails";
 
 pub struct Kubelet {
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -119,7 +123,13 @@ async fn sync(client: &Client, pod: &Pod, subnet: u8, next_address: &mut u8) {
     }
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     let broken = pod.spec.iter().flat_map(|s| &s.containers).any(|c| c.image.as_ref().is_some_and(|i| i.contains(BROKEN)));
-    if phase == Some("Running") || broken {
+    if matches!(phase, Some("Running" | "Succeeded" | "Failed")) || broken {
+        return;
+    }
+    let image = pod.spec.iter().flat_map(|s| &s.containers).find_map(|c| c.image.as_deref());
+    if let Some(end) = image.and_then(|i| [(DONE, "Succeeded"), (FAILS, "Failed")].into_iter().find(|(name, _)| *name == i)) {
+        let patch = Patch::Strategic(json!({"status": {"phase": end.1, "startTime": Time(now())}}));
+        let _ = client.patch::<Pod>(namespace, name, &patch, &PatchParams::status()).await;
         return;
     }
     let ip = format!("10.244.{subnet}.{next_address}");

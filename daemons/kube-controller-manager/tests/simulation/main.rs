@@ -6,5 +6,6 @@
 
 mod faults;
 mod kubelet;
+mod objects;
 mod scenarios;
 mod world;

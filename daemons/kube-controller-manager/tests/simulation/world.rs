@@ -11,6 +11,7 @@ use api::core::Pod;
 use api::jiff::Timestamp;
 use client::{Change, Client, Informer, InformerConfig};
 use daemon::Shutdown;
+use daemon::health::Checks;
 use kube_apiserver::ApiServer;
 use kube_controller_manager::{Clock, Identities, Settings, controllers};
 use tokio::task::JoinHandle;
@@ -111,13 +112,10 @@ impl World {
         };
         let all = controllers::selected(&[]).expect("all controllers");
         let identities = Identities::shared(wire.client());
-        let task = tokio::spawn(kube_controller_manager::start(
-            identities,
-            Clock::simulated(now()),
-            settings,
-            all,
-            self.shutdown.child(),
-        ));
+        let (clock, shutdown) = (Clock::simulated(now()), self.shutdown.child());
+        let task = tokio::spawn(async move {
+            kube_controller_manager::start(identities, clock, settings, all, &Checks::new(), shutdown).await;
+        });
         self.manager = Some(Manager { wire, task });
     }
 
