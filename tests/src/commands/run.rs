@@ -32,7 +32,7 @@ pub async fn session(file: &Path, client: &Client, server: &Path, update: bool) 
     let server = ApiServer::start(server, &format!("commands-{name}")).await?;
     let directory = server.dir.join("work");
     std::fs::create_dir_all(&directory)?;
-    let run = Run { address: format!("127.0.0.1:{}", server.port), directory: server.dir.display().to_string() };
+    let run = Run { address: format!("127.0.0.1:{}", server.ports.server), directory: server.dir.display().to_string() };
     let mut wrong = Vec::new();
     for step in &mut steps {
         for (name, content) in &step.files {
