@@ -40,7 +40,7 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// An object of any form, with the paths of repeated keys.
+/// An object of any form, with what a strict reader says about repeated keys.
 fn parse(headers: &HeaderMap, body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
     match media_type(headers).as_str() {
         "" | JSON | "text/json" | "*/*" => parse_json(body, kind),
@@ -54,17 +54,32 @@ fn parse(headers: &HeaderMap, body: &[u8], kind: &str) -> Result<(Value, Vec<Str
 }
 
 fn parse_json(body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
-    machinery::json::parse_strict(body).map_err(|error| {
+    let (value, repeated) = machinery::json::parse_strict(body).map_err(|error| {
+        let data = summary(body);
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({data})"
         ))
-    })
+    })?;
+    Ok((value, repeated.iter().map(|path| format!("duplicate field \"{path}\"")).collect()))
+}
+
+/// The beginning of a body, for messages.
+fn summary(body: &[u8]) -> String {
+    const SHOWN_BYTES: usize = 30;
+    let end = body.len().min(SHOWN_BYTES);
+    let more = if body.len() > end { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(&body[..end])),
+        Some(_) => body[..end].iter().map(|byte| format!("{byte:02x}")).collect::<String>() + more,
+    }
 }
 
 fn parse_yaml(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
     let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("the body is not UTF-8"))?;
-    let value = machinery::yaml::to_value(text).map_err(|error| Status::bad_request(format!("error parsing YAML: {error}")))?;
-    Ok((value, Vec::new()))
+    let (value, complaint) =
+        machinery::yaml::to_value_lenient(text).map_err(|error| Status::bad_request(format!("error parsing YAML: {error}")))?;
+    Ok((value, complaint.into_iter().collect()))
 }
 
 /// The object of a create or update, of the kind that the path serves.
@@ -103,14 +118,30 @@ pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, 
     Ok(value)
 }
 
+/// 400 for an object of another kind, worded as upstream's scheme does: a kind that it knows could not be converted, any other
+/// is not registered.
 fn wrong_kind(value: &Value, api_version: &str, kind: &str) -> Status {
     let (given_version, given_kind) = (meta::api_version(value), meta::kind(value));
-    if given_kind.is_empty() {
-        return Status::bad_request(format!("Object 'Kind' is missing in '{value}'"));
+    let version = given_version.rsplit('/').next().unwrap_or_default();
+    let why = if schema::builtin().type_of_api_version(given_version, given_kind).is_some() {
+        format!("converting ({version}.{given_kind}) to ({}.{kind}): unknown conversion", internal_package(api_version))
+    } else {
+        unregistered(given_version, given_kind)
+    };
+    Status::bad_request(format!("{given_kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+}
+
+fn unregistered(api_version: &str, kind: &str) -> String {
+    const SCHEME: &str = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
+    format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
+}
+
+/// The Go package of a group's internal types: `core`, or the first word of the group's name.
+fn internal_package(api_version: &str) -> &str {
+    match api_version.split_once('/') {
+        Some((group, _)) => group.split('.').next().unwrap_or(group),
+        None => "core",
     }
-    Status::bad_request(format!(
-        "{given_kind} in version {given_version:?} cannot be handled as a {kind}: the object provided is unrecognized; the API version in the data ({given_version}) does not match the expected API version ({api_version})"
-    ))
 }
 
 /// A body without kind and version is taken to be of the kind that the path serves.
@@ -131,10 +162,14 @@ fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), St
     if meta::kind(value) != kind {
         return Err(wrong_kind(value, api_version, kind));
     }
-    if meta::api_version(value) != api_version {
+    let given = meta::api_version(value);
+    let known = |version: &str| schema::builtin().type_of_api_version(version, kind).is_some();
+    if given != api_version && known(api_version) && !known(given) {
+        return Err(wrong_kind(value, api_version, kind));
+    }
+    if given != api_version {
         return Err(Status::bad_request(format!(
-            "the API version in the data ({}) does not match the expected API version ({api_version})",
-            meta::api_version(value)
+            "the API version in the data ({given}) does not match the expected API version ({api_version})"
         )));
     }
     Ok(())
@@ -168,16 +203,15 @@ fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String
         return Err(fatal.to_string());
     }
     let unknown = problems.iter().filter(|problem| !problem.is_fatal());
-    let lenient = repeated.iter().map(|path| format!("duplicate field \"{path}\"")).chain(unknown.map(ToString::to_string));
+    let mut complaints: Vec<String> = unknown.map(ToString::to_string).collect();
+    // Upstream decodes custom objects first and looks for unknown fields then; built-in ones in one go.
+    let place = if builtin { complaints.len() } else { 0 };
+    complaints.splice(place..place, repeated.iter().cloned());
     match cx.options.field_validation {
         FieldValidation::Ignore => {}
-        FieldValidation::Warn => lenient.for_each(|warning| cx.warn(warning)),
-        FieldValidation::Strict => {
-            let all: Vec<String> = lenient.collect();
-            if !all.is_empty() {
-                return Err(format!("strict decoding error: {}", all.join(", ")));
-            }
-        }
+        FieldValidation::Warn => complaints.into_iter().for_each(|warning| cx.warn(warning)),
+        FieldValidation::Strict if complaints.is_empty() => {}
+        FieldValidation::Strict => return Err(format!("strict decoding error: {}", complaints.join(", "))),
     }
     if builtin {
         strict::normalise(value, ty);
@@ -188,7 +222,7 @@ fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String
 }
 
 /// The patch of a PATCH request.
-pub fn patch(served: &Served, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
+pub fn patch(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -> Result<Patch, Status> {
     let media_type = media_type(headers);
     let accepted = Patch::accepted(served);
     if !accepted.contains(&media_type.as_str()) {
@@ -203,7 +237,17 @@ pub fn patch(served: &Served, headers: &HeaderMap, body: &[u8]) -> Result<Patch,
         patch::MERGE => Patch::Merge(json()?),
         patch::STRATEGIC => Patch::Strategic(json()?),
         _ => {
-            let (value, _) = parse_yaml(body)?;
+            let (value, complaints) = parse_yaml(body)?;
+            for complaint in complaints {
+                let complaint = format!("error converting YAML to JSON: {complaint}");
+                match cx.options.field_validation {
+                    FieldValidation::Ignore => {}
+                    FieldValidation::Warn => cx.warn(complaint),
+                    FieldValidation::Strict => {
+                        return Err(Status::bad_request(format!("error strict decoding YAML: {complaint}")));
+                    }
+                }
+            }
             Patch::Apply(value)
         }
     })
@@ -220,4 +264,50 @@ pub fn delete_options(headers: &HeaderMap, body: &[u8], query: &str) -> Result<D
         return Err(Status::bad_request(format!("decoded object cannot be converted to DeleteOptions: {kind}")));
     }
     serde_json::from_value(value).map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn objects_of_another_kind() {
+        let check = |given: (&str, &str), expected: (&str, &str), want: Result<(), &str>| {
+            let mut value = json!({"apiVersion": given.0, "kind": given.1});
+            let got = check_kind(&mut value, expected.0, expected.1).map_err(|status| status.message);
+            assert_eq!(got.as_ref().map(|()| ()).map_err(String::as_str), want, "{given:?}");
+        };
+        check(("v1", "Pod"), ("v1", "Pod"), Ok(()));
+        check(("", ""), ("v1", "Pod"), Ok(()));
+        check(
+            ("v1", "Pod"),
+            ("v1", "ConfigMap"),
+            Err(
+                "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion",
+            ),
+        );
+        check(
+            ("a.b/v2", "Pod"),
+            ("v1", "Pod"),
+            Err(
+                "Pod in version \"v2\" cannot be handled as a Pod: no kind \"Pod\" is registered for version \"a.b/v2\" in scheme \
+                 \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
+            ),
+        );
+        check(
+            ("v1", "Event"),
+            ("events.k8s.io/v1", "Event"),
+            Err("the API version in the data (v1) does not match the expected API version (events.k8s.io/v1)"),
+        );
+    }
+
+    #[test]
+    fn summaries() {
+        assert_eq!(summary(b""), "<empty>");
+        assert_eq!(summary(b"{\"a\":1}"), "{\"a\":1}");
+        assert_eq!(summary(b"ab"), "6162");
+        assert_eq!(summary(&[b'{'; 40]), format!("{} ...", "{".repeat(30)));
+    }
 }

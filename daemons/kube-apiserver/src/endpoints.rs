@@ -220,7 +220,7 @@ impl Call<'_> {
 
     /// The patch in the body, with options that fit it.
     pub fn parse_patch(&self, bytes: &[u8]) -> Result<Patch, Status> {
-        let patch = body::patch(self.served, &self.parts.headers, bytes)?;
+        let patch = body::patch(&self.cx, self.served, &self.parts.headers, bytes)?;
         check_patch(self.query, matches!(patch, Patch::Apply(_)))?;
         Ok(patch)
     }

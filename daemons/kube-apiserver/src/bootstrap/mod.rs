@@ -1,11 +1,12 @@
-//! What every cluster has from its first moment: namespaces, roles, priority classes, the Service `kubernetes`, and the
-//! ConfigMap by which other servers delegate authentication. Reconciled at every start.
+//! What every cluster has from its first moment: namespaces, roles, priority classes, the Service `kubernetes`, the ServiceCIDR
+//! of the flags, and the ConfigMap by which other servers delegate authentication. Reconciled at every start.
 
 mod flow;
 mod identity;
 mod kubernetes_service;
 mod peers;
 pub mod rbac;
+mod service_cidr;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -133,6 +134,7 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
             "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"}, "data": data});
         replace(server, "", "configmaps", config_map, &["data"]).await?;
     }
+    service_cidr::ensure(server, &facts.services).await?;
     kubernetes_service::reconcile(server, facts).await
 }
 

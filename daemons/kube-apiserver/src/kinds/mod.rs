@@ -28,6 +28,7 @@ mod quota;
 mod rbac;
 mod scheduling;
 mod service;
+mod service_cidr;
 mod storage;
 mod table;
 mod validate;
@@ -154,9 +155,9 @@ fn rules(group: &str, kind: &str) -> &'static dyn Rules {
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow_control::PriorityLevel,
         ("networking.k8s.io", "Ingress") => &networking::Ingress,
         ("networking.k8s.io", "IngressClass") => &networking::IngressClass,
-        ("networking.k8s.io", "IPAddress") => &Columns(networking::IP_ADDRESS),
+        ("networking.k8s.io", "IPAddress") => &service_cidr::IpAddress,
         ("networking.k8s.io", "NetworkPolicy") => &networking::NetworkPolicy,
-        ("networking.k8s.io", "ServiceCIDR") => &Columns(networking::SERVICE_CIDR),
+        ("networking.k8s.io", "ServiceCIDR") => &service_cidr::ServiceCidr,
         ("node.k8s.io", "RuntimeClass") => &scheduling::RuntimeClass,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "ClusterRole" | "Role") => &rbac::Role,

@@ -1,4 +1,4 @@
-//! Ingress, IngressClass, NetworkPolicy, IPAddress, ServiceCIDR.
+//! Ingress, IngressClass, NetworkPolicy.
 
 use machinery::field::{FieldErrors, Path};
 use machinery::names;
@@ -95,7 +95,7 @@ fn backend(backend: &Value, path: &Path, errors: &mut FieldErrors) {
             if name.is_empty() {
                 errors.required(&path.child("name"), "");
             } else {
-                errors.invalid_each(&path.child("name"), name, names::dns1035_label(name));
+                errors.invalid_each(&path.child("name"), name, names::dns1123_label(name));
             }
             let (port_name, port) = (text(backend, "/service/port/name"), number(backend, "/service/port/number"));
             let path = path.child("port");
@@ -227,24 +227,3 @@ impl Rules for NetworkPolicy {
         COLUMNS
     }
 }
-
-pub(super) const IP_ADDRESS: &[Column] = &[
-    NAME,
-    column("ParentRef", |row| {
-        if !row.has("/spec/parentRef") {
-            return "<none>".into();
-        }
-        let part = |name: &str| text(row.object, &format!("/spec/parentRef/{name}"));
-        let mut shown = part("resource").to_owned();
-        for (separator, value) in [(".", part("group")), ("/", part("namespace"))] {
-            if !value.is_empty() {
-                shown.push_str(separator);
-                shown.push_str(value);
-            }
-        }
-        format!("{}/{}", shown.to_lowercase(), part("name")).into()
-    }),
-    AGE,
-];
-
-pub(super) const SERVICE_CIDR: &[Column] = &[NAME, column("CIDRs", |row| texts(row.object, "/spec/cidrs").join(",").into()), AGE];

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::value::{count, entries, has, items, number, text};
 
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
-const IMMUTABLE: &str = "field is immutable";
+pub(super) const IMMUTABLE: &str = "field is immutable";
 
 pub(super) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 

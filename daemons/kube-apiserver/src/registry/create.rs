@@ -93,6 +93,7 @@ impl Registry {
         let _turn = self.hooks.turn(served).await;
         self.hooks.before_create(self, cx, served, &mut object).await?;
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
+        errors.extend(served.metadata_errors(&object));
         errors.extend(served.strategy.validate_create(&object));
         errors.extend(served.schema_errors(&object));
         if !errors.is_empty() {

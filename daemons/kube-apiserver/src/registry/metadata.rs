@@ -14,6 +14,7 @@ use super::traits::NameRule;
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 pub const ORPHAN: &str = "orphan";
 pub const FOREGROUND: &str = "foregroundDeletion";
+const KUBERNETES: &str = "kubernetes";
 
 /// Puts the object in the request's namespace, or says that it is in another. `namespace` is empty for cluster-scoped
 /// resources.
@@ -189,6 +190,18 @@ fn validate_finalizers(object: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
+/// Built-in kinds take a finalizer without a domain only where Kubernetes itself defines it.
+pub fn validate_standard_finalizers(object: &Value) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let path = Path::new("metadata").child("finalizers");
+    for (i, finalizer) in finalizers(object).into_iter().enumerate() {
+        if !finalizer.contains('/') && ![ORPHAN, FOREGROUND, KUBERNETES].contains(&finalizer) {
+            errors.invalid(&path.index(i), finalizer, "name is neither a standard finalizer name nor is it fully qualified");
+        }
+    }
+    errors
+}
+
 /// Everything wrong with a change of metadata.
 pub fn validate_update(new: &Value, old: &Value) -> FieldErrors {
     let mut errors = FieldErrors::new();
@@ -246,6 +259,15 @@ mod tests {
             |o| o["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Pod", "name": "x"}]),
             &["metadata.ownerReferences.uid"],
         );
+    }
+
+    #[test]
+    fn finalizers_of_built_in_kinds() {
+        let object = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+        assert!(validate_standard_finalizers(&object(json!(["orphan", "kubernetes", "a.b/c"]))).is_empty());
+        let errors = validate_standard_finalizers(&object(json!(["a.b/c", "mine"])));
+        let want = "metadata.finalizers[1]: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified";
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), [want]);
     }
 
     #[test]

@@ -72,6 +72,15 @@ impl Served {
         }
     }
 
+    /// What is wrong with the metadata of any built-in object; custom resources are free in it.
+    pub fn metadata_errors(&self, object: &Value) -> FieldErrors {
+        match self.resource.group.as_str() {
+            "apiextensions.k8s.io" | "apiregistration.k8s.io" => FieldErrors::new(),
+            _ if matches!(self.types, TypeSource::Custom(_)) => FieldErrors::new(),
+            _ => metadata::validate_standard_finalizers(object),
+        }
+    }
+
     /// What a custom resource's schema refuses; built-in types are checked by their strategy.
     pub fn schema_errors(&self, object: &Value) -> FieldErrors {
         match &self.types {

@@ -53,13 +53,16 @@ pub enum NameRule {
     Label,
     /// Anything that can stand in a path.
     PathSegment,
+    /// An address, written as upstream prints it.
+    Ip,
 }
 
 impl NameRule {
     pub fn of(resource: &GroupResource) -> Self {
         match (resource.group.as_str(), resource.resource.as_str()) {
             ("", "namespaces" | "services") => Self::Label,
-            ("rbac.authorization.k8s.io", _) => Self::PathSegment,
+            ("networking.k8s.io", "ipaddresses") => Self::Ip,
+            ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "certificatesigningrequests") => Self::PathSegment,
             _ => Self::Subdomain,
         }
     }
@@ -69,6 +72,25 @@ impl NameRule {
             Self::Subdomain => machinery::names::dns1123_subdomain(name),
             Self::Label => machinery::names::dns1123_label(name),
             Self::PathSegment => machinery::names::path_segment(name),
+            Self::Ip => match name.parse::<std::net::IpAddr>() {
+                Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
+                Ok(address) if address.to_string() != name => {
+                    vec![format!("must be in canonical form ({:?})", address.to_string())]
+                }
+                Ok(_) => Vec::new(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_as_names() {
+        for (name, accepted) in [("10.0.0.1", true), ("fe80::42:1dff:fe84:f9e2", true), ("fe80:0::1", false), ("a", false)] {
+            assert_eq!(NameRule::Ip.check(name).is_empty(), accepted, "{name}");
         }
     }
 }

@@ -172,6 +172,7 @@ impl Registry {
         self.hooks.before_update(self, served, &mut new, old, subresource).await?;
         let mut errors = metadata::validate(&new, served.resource.namespaced, traits::NameRule::PathSegment);
         errors.extend(metadata::validate_update(&new, old));
+        errors.extend(served.metadata_errors(&new));
         errors.extend(served.strategy.validate_update(&new, old, subresource));
         errors.extend(served.schema_errors(&new));
         if !errors.is_empty() {

@@ -57,12 +57,41 @@ pub fn to_values(input: &str) -> Result<Vec<Value>, YamlError> {
 
 /// Reads exactly one document; an empty one is null.
 pub fn to_value(input: &str) -> Result<Value, YamlError> {
-    let mut values = to_values(input)?;
+    one(to_values(input)?)
+}
+
+fn one(mut values: Vec<Value>) -> Result<Value, YamlError> {
     match values.len() {
         0 => Ok(Value::Null),
         1 => Ok(values.remove(0)),
         n => Err(YamlError { message: format!("expected one document, found {n}"), line: 1, column: 1 }),
     }
+}
+
+/// Reads one document whose keys may be repeated: the last value counts, and the second part is what Go's strict reader says
+/// about it.
+pub fn to_value_lenient(input: &str) -> Result<(Value, Option<String>), YamlError> {
+    if input.trim_start().starts_with('{')
+        && let Ok((value, repeated)) = crate::json::parse_strict(input.as_bytes())
+        && repeated.is_empty()
+    {
+        return Ok((value, None));
+    }
+    let mut options = options();
+    let complaint = match serde_yaml::from_multiple_with_options::<Value>(input, options.clone()) {
+        Ok(values) => return one(values).map(|value| (value, None)),
+        Err(error) => already_set(&error).ok_or_else(|| YamlError::from(error))?,
+    };
+    options.duplicate_keys = serde_yaml::options::DuplicateKeyPolicy::LastWins;
+    let values = serde_yaml::from_multiple_with_options(input, options).map_err(YamlError::from)?;
+    one(values).map(|value| (value, Some(complaint)))
+}
+
+/// A repeated key, worded as Go's reader does.
+fn already_set(error: &serde_yaml::Error) -> Option<String> {
+    let serde_yaml::Error::DuplicateMappingKey { key, location } = error.without_snippet() else { return None };
+    let key = crate::gotext::quote(key.as_deref().unwrap_or_default());
+    Some(format!("yaml: unmarshal errors:\n  line {}: key {key} already set in map", location.line()))
 }
 
 /// Reads one document into a type. Unknown fields are the type's affair.
@@ -122,6 +151,21 @@ mod tests {
         assert_eq!(e.line, 4, "{e}");
         assert!(to_values("a: b: c").is_err());
         assert!(to_values("a:\n\tb: c").is_err());
+    }
+
+    #[test]
+    fn repeated_keys() {
+        let set = |line: u32| Some(format!("yaml: unmarshal errors:\n  line {line}: key \"c\" already set in map"));
+        for (input, want, complaint) in [
+            ("a: 1\nb:\n  c: 1\n  c: 2", json!({"a": 1, "b": {"c": 2}}), set(4)),
+            ("{\"c\": 1,\n\"c\": 2}", json!({"c": 2}), set(2)),
+            ("{\"c\": 1}", json!({"c": 1}), None),
+            ("c: 1", json!({"c": 1}), None),
+            ("", Value::Null, None),
+        ] {
+            assert_eq!(to_value_lenient(input).unwrap(), (want, complaint), "{input}");
+        }
+        assert!(to_value_lenient("a: b: c").is_err());
     }
 
     #[test]
