@@ -6,10 +6,10 @@
 //! that figures of one run can be set side by side. The load is bounded and goes to loopback only.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Result;
-use client::{ListParams, Scope, WatchParams};
+use anyhow::{Context, Result};
+use client::{Client, ListParams, Scope, WatchParams};
 use kctl_tests::apiserver::ApiServer;
 use serde_json::{Value, json};
 
