@@ -88,8 +88,8 @@ fn ages(text: &str) -> String {
             && word.bytes().all(|b| b.is_ascii_digit() || b"smhdy".contains(&b))
     };
     let words: Vec<&str> = text.split(' ').collect();
-    let cell = |at: usize| at >= 2 && words[at - 1].is_empty() && words[at - 2].is_empty() || at == 0;
-    let shown = words.iter().enumerate().map(|(at, word)| if is_age(word) && cell(at) { "<age>" } else { word });
+    let cell = |at: usize| at == 0 || (at >= 2 && words[at - 1].is_empty() && words[at - 2].is_empty());
+    let shown = words.iter().enumerate().map(|(at, word)| if is_age(word) && cell(at) { "<age>" } else { *word });
     let mut out = shown.collect::<Vec<_>>().join(" ");
     // What follows an age is as far away as from the longest of them.
     while out.contains("<age>    ") {
