@@ -1,4 +1,5 @@
-//! Pure API machinery: names, errors, selectors, quantities, patches, server-side apply, JSONPath, YAML.
+//! Pure API machinery: names, errors, selectors, quantities, patches, server-side apply, JSONPath, YAML; what pods hold and
+//! refer to, and what quotas count of them.
 //!
 //! Nothing here does I/O, reads a clock or awaits: every function is data in, data out, over `serde_json::Value` and the
 //! schema's types. Messages are worded as upstream's, since clients and tests compare them.
@@ -12,7 +13,9 @@ pub mod jsonpath;
 pub mod meta;
 pub mod names;
 pub mod patch;
+pub mod pod;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 pub mod status;
 pub mod time;
