@@ -91,7 +91,21 @@ impl Registry {
         served.strategy.set_creator(&mut object, &cx.user);
         // One at a time where objects share a range of numbers; held until the write is visible to the next.
         let _turn = self.hooks.turn(served).await;
-        self.hooks.before_create(self, cx, served, &mut object).await?;
+        let held = self.hooks.before_create(self, cx, served, &mut object).await?;
+        let stored = self.store_new(cx, served, namespace, &request, object).await;
+        self.hooks.settle(self, held, stored.is_ok()).await;
+        stored
+    }
+
+    /// Checks the completed object a last time, and stores it.
+    async fn store_new(
+        &self,
+        cx: &Context,
+        served: &Served,
+        namespace: &str,
+        request: &Request<'_>,
+        mut object: Value,
+    ) -> Result<Value, Status> {
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.metadata_errors(&object));
         errors.extend(served.strategy.validate_create(&object));
@@ -100,7 +114,7 @@ impl Registry {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }
         served.strategy.warnings(&object).into_iter().for_each(|warning| cx.warn(warning));
-        self.admission.validate(&request, &object, None).await?;
+        self.admission.validate(request, &object, None).await?;
         if cx.options.dry_run {
             return Ok(object);
         }

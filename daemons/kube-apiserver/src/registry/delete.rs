@@ -87,7 +87,11 @@ impl Registry {
                     meta::metadata_mut(&mut after).insert("deletionGracePeriodSeconds".to_owned(), json!(0));
                 }
                 meta::metadata_mut(&mut after).insert("resourceVersion".to_owned(), revision.to_string().into());
-                Ok(Some(if gone { Deleted::Gone(after) } else { Deleted::Pending(after) }))
+                if !gone {
+                    return Ok(Some(Deleted::Pending(after)));
+                }
+                self.hooks.after_delete(self, served, &after).await;
+                Ok(Some(Deleted::Gone(after)))
             }
             Err(StoreError::Conflict { .. } | StoreError::NotFound) => Ok(None),
             Err(error) => Err(served.store.error(error, name)),

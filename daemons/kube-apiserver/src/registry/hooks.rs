@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Context, Registry, Served};
 use crate::authn::user::User;
-use crate::service_ip::ServiceNetwork;
+use crate::service_ip::{self, Held, ServiceNetwork};
 
 /// What the generic verbs call around a write.
 pub struct Hooks {
@@ -32,32 +32,45 @@ impl Hooks {
         cx: &Context,
         served: &Served,
         object: &mut Value,
-    ) -> Result<(), Status> {
+    ) -> Result<Held, Status> {
         if is_certificate_request(served) {
             set_requester(object, &cx.user);
         }
-        if is_service(served) {
-            self.services.allocate(&registry.services_in_use().await?, object, None, registry.random())?;
-        }
-        Ok(())
+        if is_service(served) { registry.allocate_numbers(cx, object, None).await } else { Ok(Held::default()) }
     }
 
     pub async fn before_update(
         &self,
         registry: &Registry,
+        cx: &Context,
         served: &Served,
         new: &mut Value,
         old: &Value,
         subresource: &str,
-    ) -> Result<(), Status> {
+    ) -> Result<Held, Status> {
         if is_certificate_request(served) {
             // Who asked, and for what, stays.
             meta::as_object_mut(new).insert("spec".to_owned(), old["spec"].clone());
         }
         if is_service(served) && subresource.is_empty() && new["spec"] != old["spec"] {
-            self.services.allocate(&registry.services_in_use().await?, new, Some(old), registry.random())?;
+            return registry.allocate_numbers(cx, new, Some(old)).await;
         }
-        Ok(())
+        Ok(Held::default())
+    }
+
+    /// The write succeeded or failed: numbers that are nobody's now are given back.
+    pub async fn settle(&self, registry: &Registry, held: Held, succeeded: bool) {
+        let free = if succeeded { held.given_up } else { held.new };
+        if !free.is_empty() {
+            registry.release_numbers(&free).await;
+        }
+    }
+
+    /// The object is gone.
+    pub async fn after_delete(&self, registry: &Registry, served: &Served, object: &Value) {
+        if is_service(served) {
+            registry.release_numbers(&Vec::from_iter(service_ip::taken::numbers(object))).await;
+        }
     }
 }
 
@@ -82,7 +95,7 @@ fn is_service(served: &Served) -> bool {
 
 impl Registry {
     /// All Services, as the store has them now.
-    async fn services_in_use(&self) -> Result<Vec<Value>, Status> {
+    pub(crate) async fn services_in_use(&self) -> Result<Vec<Value>, Status> {
         let served = self.stored("", "services").ok_or_else(|| Status::internal("services are not served"))?;
         let snapshot = served.store.consistent().await?;
         Ok(snapshot.scan(&served.store.prefix(""), None).filter_map(super::store::EntryExt::value).collect())

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::store::EntryExt;
 use super::{Context, Registry, Served, TypeSource, managers, metadata, traits};
 use crate::admission::{Operation, Request};
+use crate::service_ip::Held;
 use crate::subresources::scale;
 
 /// How often a change is tried again on an object that moved on meanwhile.
@@ -105,16 +106,29 @@ impl Registry {
     }
 
     async fn try_modify(&self, cx: &Context, target: Target<'_>, entry: &Entry, change: &Change<'_>) -> Attempt {
-        let Target { served, namespace, name, subresource } = target;
+        let Target { served, .. } = target;
         let Some(stored) = entry.value() else {
             return Attempt::Done(Err(Status::internal("the stored object cannot be read")));
         };
         let old = served.from_storage(stored);
         let _turn = self.hooks.turn(served).await;
-        let new = match self.changed(cx, target, &old, change).await {
-            Ok(new) => new,
-            Err(status) => return Attempt::Stale(status),
+        let mut held = Held::default();
+        let attempt = match self.changed(cx, target, &old, change, &mut held).await {
+            Ok(new) => self.write_changed(cx, target, entry, old, new).await,
+            Err(status) => Attempt::Stale(status),
         };
+        self.hooks.settle(self, held, matches!(attempt, Attempt::Done(Ok(_)))).await;
+        if let Attempt::Done(Ok(Written { object, deleted: true, .. })) = &attempt
+            && !cx.options.dry_run
+        {
+            self.hooks.after_delete(self, served, object).await;
+        }
+        attempt
+    }
+
+    /// Stores the new object, unless it says nothing new.
+    async fn write_changed(&self, cx: &Context, target: Target<'_>, entry: &Entry, old: Value, new: Value) -> Attempt {
+        let Target { served, namespace, name, subresource } = target;
         // A value that is kept under an older key is written again: that is how keys are rotated.
         if same_content(&new, &old) && !served.store.storage().is_stale(entry.key()) {
             return Attempt::Done(Ok(Written { object: old, created: false, deleted: false }));
@@ -140,7 +154,15 @@ impl Registry {
     }
 
     /// The object as it would be stored: changed, completed, admitted and found valid.
-    async fn changed(&self, cx: &Context, target: Target<'_>, old: &Value, change: &Change<'_>) -> Result<Value, Status> {
+    /// The numbers it needed are in `held`, also when it is refused.
+    async fn changed(
+        &self,
+        cx: &Context,
+        target: Target<'_>,
+        old: &Value,
+        change: &Change<'_>,
+        held: &mut Held,
+    ) -> Result<Value, Status> {
         let Target { served, namespace, name, subresource } = target;
         let changed = change(Some(old))?;
         let (mut new, manage) = match changed {
@@ -169,7 +191,7 @@ impl Registry {
         if subresource == "binding" {
             set_generation(&mut new, old);
         }
-        self.hooks.before_update(self, served, &mut new, old, subresource).await?;
+        *held = self.hooks.before_update(self, cx, served, &mut new, old, subresource).await?;
         let mut errors = metadata::validate(&new, served.resource.namespaced, traits::NameRule::PathSegment);
         errors.extend(metadata::validate_update(&new, old));
         errors.extend(served.metadata_errors(&new));
