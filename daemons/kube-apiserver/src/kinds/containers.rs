@@ -1,51 +1,9 @@
-//! The containers of a pod: one way to visit them all, and their images.
+//! The containers of a pod: the one visitor of them all, and their images.
 
-use machinery::field::Path;
+pub(super) use machinery::pod::containers::{Role, all, is_sidecar};
 use serde_json::Value;
 
 use super::value::{fill, text};
-
-/// The three lists of containers in a pod's spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Init,
-    Main,
-    Ephemeral,
-}
-
-impl Role {
-    pub(super) fn field(self) -> &'static str {
-        match self {
-            Self::Init => "initContainers",
-            Self::Main => "containers",
-            Self::Ephemeral => "ephemeralContainers",
-        }
-    }
-}
-
-/// One container, and where it is.
-pub(super) struct Visit<'a> {
-    pub(super) role: Role,
-    pub(super) path: Path,
-    pub(super) container: &'a Value,
-}
-
-/// Every container of a pod's spec: init, main, ephemeral.
-pub(super) fn all<'a>(spec: &'a Value, path: &Path) -> Vec<Visit<'a>> {
-    [Role::Init, Role::Main, Role::Ephemeral]
-        .into_iter()
-        .flat_map(|role| {
-            let list = path.child(role.field());
-            let containers = spec.get(role.field()).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-            containers.iter().enumerate().map(move |(index, container)| Visit { role, path: list.index(index), container })
-        })
-        .collect()
-}
-
-/// An init container that keeps running beside the main ones.
-pub(super) fn is_sidecar(container: &Value) -> bool {
-    text(container, "/restartPolicy") == "Always"
-}
 
 /// Images without a tag, and with the tag `latest`, are pulled each time.
 pub(super) fn default_pull_policy(container: &mut Value) {

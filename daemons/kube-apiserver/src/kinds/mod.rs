@@ -44,6 +44,7 @@ use serde_json::{Value, json};
 
 use crate::authn::user::User;
 
+pub use pod_spec::qos_class;
 pub use table::Column;
 
 /// A field that field selectors may name, and how its value is read.

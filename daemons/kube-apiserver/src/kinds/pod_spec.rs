@@ -28,7 +28,7 @@ pub(super) fn default(spec: &mut Value) {
 }
 
 /// Guaranteed: all containers have limits and requests of CPU and memory, and these are equal. BestEffort: none has any.
-pub(super) fn qos_class(spec: &Value) -> &'static str {
+pub fn qos_class(spec: &Value) -> &'static str {
     // Resources of the whole pod, where they are given, decide alone.
     let whole = spec.get("resources").filter(|r| has(r, "/requests") || has(r, "/limits"));
     let holders: Vec<&Value> = match whole {
