@@ -156,6 +156,9 @@ pub struct Args {
     pub enable_admission_plugins: Vec<String>,
     #[arg(long, value_delimiter = ',', value_name = "PLUGINS")]
     pub disable_admission_plugins: Vec<String>,
+    /// What admission plugins are told: an AdmissionConfiguration.
+    #[arg(long, value_name = "FILE")]
+    pub admission_control_config_file: Option<PathBuf>,
     /// Allow privileged containers.
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub allow_privileged: bool,

@@ -48,6 +48,10 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         modes: authorization(args)?.into_iter().map(mode).collect::<anyhow::Result<_>>()?,
         enable_admission: args.enable_admission_plugins.clone(),
         disable_admission: args.disable_admission_plugins.clone(),
+        admission: match &args.admission_control_config_file {
+            Some(path) => crate::admission::Configuration::load(path).context("--admission-control-config-file")?,
+            None => crate::admission::Configuration::default(),
+        },
         services: services(args)?,
         advertise: Some((address, args.secure_port)),
         authentication: authentication(args, signer.as_ref())?,

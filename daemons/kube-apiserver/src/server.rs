@@ -46,6 +46,7 @@ pub struct Config {
     pub modes: Vec<ModeName>,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
+    pub admission: admission::Configuration,
     pub services: ServiceNetwork,
     /// Where clients are told to find the server; none leaves the Service `kubernetes` alone.
     pub advertise: Option<(IpAddr, u16)>,
@@ -155,6 +156,7 @@ impl Config {
             modes: vec![ModeName::AlwaysAllow],
             enable_admission: Vec::new(),
             disable_admission: Vec::new(),
+            admission: admission::Configuration::default(),
             // Both are constants that parse.
             services: ServiceNetwork { ranges: vec!["10.96.0.0/16".parse().expect("a range")], node_ports: 30000..=32767 },
             advertise: None,
@@ -223,7 +225,8 @@ impl ApiServer {
             ModeName::Webhook(webhook) => Mode::Webhook(webhook.clone()),
         });
         let authorizer = Authorizer::new(modes.collect());
-        let admission = admission::Chain::new(&config.enable_admission, &config.disable_admission, &authorizer)?;
+        let admission =
+            admission::Chain::new(&config.enable_admission, &config.disable_admission, &config.admission, &authorizer)?;
         let registry = Arc::new(Registry::new(config.storage, Hooks::new(config.services.clone()), admission));
         registry.admission.connect(registry.clone());
         lookup.connect(registry.clone());

@@ -1,13 +1,12 @@
 //! LimitRanger: defaults and bounds for the resources of containers, pods and claims of a namespace.
 
-use std::collections::BTreeMap;
-
 use machinery::meta;
-use machinery::quantity::Quantity;
+use machinery::pod::containers::{self, Role};
+use machinery::pod::resources::{Amounts, Bound, amounts, of_pod};
 use machinery::status::Status;
 use serde_json::Value;
 
-use super::{Operation, Plugin, Request, containers};
+use super::{Operation, Plugin, Request};
 use crate::lookup::Lookup;
 
 pub(super) struct LimitRanger;
@@ -43,7 +42,7 @@ impl Plugin for LimitRanger {
             let requested = amounts(&object["spec"]["resources"]["requests"]);
             for range in ranges() {
                 for item in items(&range).filter(|item| item["type"] == "PersistentVolumeClaim") {
-                    check_bounds(item, "PersistentVolumeClaim", &requested, &BTreeMap::new(), &mut problems);
+                    check_bounds(item, "PersistentVolumeClaim", &requested, &Amounts::new(), &mut problems);
                 }
             }
         }
@@ -60,47 +59,27 @@ fn items(range: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn default_containers(pod: &mut Value, item: &Value) {
-    for list in ["containers", "initContainers"] {
-        for container in pod["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            for (field, defaults) in [("limits", &item["default"]), ("requests", &item["defaultRequest"])] {
-                for (resource, amount) in defaults.as_object().into_iter().flatten() {
-                    if container["resources"][field][resource].is_null() {
-                        meta::set_path(container, &["resources", field, resource], amount.clone());
-                    }
+    for (_, container) in containers::each_mut(&mut pod["spec"]).filter(|(role, _)| *role != Role::Ephemeral) {
+        for (field, defaults) in [("limits", &item["default"]), ("requests", &item["defaultRequest"])] {
+            for (resource, amount) in defaults.as_object().into_iter().flatten() {
+                if container["resources"][field][resource].is_null() {
+                    meta::set_path(container, &["resources", field, resource], amount.clone());
                 }
             }
         }
     }
 }
 
-type Amounts = BTreeMap<String, Quantity>;
-
-fn amounts(list: &Value) -> Amounts {
-    let amounts = list.as_object().into_iter().flatten();
-    amounts.filter_map(|(name, amount)| Some((name.clone(), Quantity::from_value(amount).ok()?))).collect()
-}
-
 fn check_pod(pod: &Value, item: &Value, problems: &mut Vec<String>) {
     let kind = item["type"].as_str().unwrap_or_default();
     match kind {
         "Container" => {
-            for (_, container) in containers(pod).filter(|(field, _)| *field != "ephemeralContainers") {
+            for (_, container) in containers::each(&pod["spec"]).filter(|(role, _)| *role != Role::Ephemeral) {
                 let resources = &container["resources"];
                 check_bounds(item, kind, &amounts(&resources["requests"]), &amounts(&resources["limits"]), problems);
             }
         }
-        "Pod" => {
-            let sum = |field: &str| {
-                let mut total = Amounts::new();
-                for (_, container) in containers(pod).filter(|(list, _)| *list == "containers") {
-                    for (name, amount) in amounts(&container["resources"][field]) {
-                        total.entry(name).and_modify(|sum| sum.add(&amount)).or_insert(amount);
-                    }
-                }
-                total
-            };
-            check_bounds(item, kind, &sum("requests"), &sum("limits"), problems);
-        }
+        "Pod" => check_bounds(item, kind, &of_pod(pod, Bound::Requests), &of_pod(pod, Bound::Limits), problems),
         _ => {}
     }
 }

@@ -3,23 +3,44 @@
 //! A [`Plugin`] is pure over the object and what [`Lookup`] has in memory; it awaits nothing. Behind them come those that may
 //! wait, each a [`Dynamic`].
 
+mod always_pull_images;
+mod anti_affinity;
+mod claim_resize;
+pub mod configuration;
+mod default_class;
 mod default_tolerations;
 pub mod dynamic;
+mod event_rate_limit;
+mod extended_resources;
+mod external_ips;
 mod limit_ranger;
+mod namespace_exists;
 mod namespace_lifecycle;
 mod node_restriction;
+mod owner_references;
+mod plugins;
+mod pod_node_selector;
+mod pod_security;
+mod pod_toleration_restriction;
+mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
 mod request;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
-mod storage_class;
+mod signers;
+mod storage_protection;
+mod subject_restriction;
 mod taint_nodes;
+mod tolerations;
 
 use std::sync::{Arc, OnceLock};
 
 use machinery::status::Status;
 use serde_json::Value;
 
+pub use self::configuration::Configuration;
 pub use self::dynamic::Dynamic;
 use self::dynamic::{Mutation, Reinvocation, Validation};
 pub use self::request::{Operation, Request};
@@ -63,35 +84,12 @@ pub struct Chain {
     registry: OnceLock<Arc<Registry>>,
 }
 
-/// Switched on unless `--disable-admission-plugins` names them.
-const DEFAULT: [&str; 8] = [
-    "NamespaceLifecycle",
-    "LimitRanger",
-    "ServiceAccount",
-    "TaintNodesByCondition",
-    "Priority",
-    "DefaultTolerationSeconds",
-    "DefaultStorageClass",
-    "RBACEscalation",
-];
-
 /// Plugins of upstream that a configuration may name and that have nothing to do here.
-const ACCEPTED: [&str; 16] = [
-    "StorageObjectInUseProtection",
-    "PodSecurity",
-    "PersistentVolumeClaimResize",
-    "RuntimeClass",
-    "CertificateApproval",
-    "CertificateSigning",
-    "ClusterTrustBundleAttest",
-    "CertificateSubjectRestriction",
-    "DefaultIngressClass",
-    "PodTopologyLabels",
+const ACCEPTED: [&str; 5] = [
     "MutatingAdmissionPolicy",
     "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
-    "ResourceQuota",
     "AlwaysAdmit",
 ];
 
@@ -100,32 +98,25 @@ const ACCEPTED: [&str; 16] = [
 pub struct UnknownPlugin(String);
 
 impl Chain {
-    pub fn new(enable: &[String], disable: &[String], authorizer: &Authorizer) -> Result<Self, UnknownPlugin> {
-        let all: Vec<Box<dyn Plugin>> = vec![
-            Box::new(namespace_lifecycle::NamespaceLifecycle),
-            Box::new(limit_ranger::LimitRanger),
-            Box::new(service_account::ServiceAccount),
-            Box::new(node_restriction::NodeRestriction),
-            Box::new(taint_nodes::TaintNodesByCondition),
-            Box::new(priority::Priority),
-            Box::new(default_tolerations::DefaultTolerationSeconds),
-            Box::new(storage_class::DefaultStorageClass),
-            Box::new(rbac_escalation::RbacEscalation::new(authorizer.clone())),
-        ];
-        // Mutating policies before mutating webhooks, validating policies before validating webhooks, quota behind everything
-        // that could still refuse.
-        let all_dynamic: Vec<Arc<dyn Dynamic>> = vec![];
-        let names: Vec<&str> = all.iter().map(|p| p.name()).chain(all_dynamic.iter().map(|p| p.name())).collect();
+    pub fn new(
+        enable: &[String],
+        disable: &[String],
+        configuration: &Configuration,
+        authorizer: &Authorizer,
+    ) -> Result<Self, UnknownPlugin> {
+        let all = plugins::statics(authorizer, configuration);
+        let all_dynamic = plugins::dynamics();
+        let names: Vec<&str> = all.iter().map(|(p, _)| p.name()).chain(all_dynamic.iter().map(|(p, _)| p.name())).collect();
         let known = |name: &String| name.is_empty() || ACCEPTED.contains(&name.as_str()) || names.contains(&name.as_str());
         if let Some(unknown) = enable.iter().chain(disable).find(|name| !known(name)) {
             return Err(UnknownPlugin(unknown.clone()));
         }
-        let on = |name: &str| {
+        let on = |name: &str, default: plugins::Switch| {
             let named = |list: &[String]| list.iter().any(|other| other == name);
-            !named(disable) && (DEFAULT.contains(&name) || named(enable))
+            !named(disable) && (default == plugins::Switch::On || named(enable))
         };
-        let plugins = all.into_iter().filter(|plugin| on(plugin.name())).collect();
-        let dynamic = all_dynamic.into_iter().filter(|plugin| on(plugin.name())).collect();
+        let plugins = all.into_iter().filter(|(plugin, default)| on(plugin.name(), *default)).map(|(p, _)| p).collect();
+        let dynamic = all_dynamic.into_iter().filter(|(plugin, default)| on(plugin.name(), *default)).map(|(p, _)| p).collect();
         Ok(Self { plugins, dynamic, registry: OnceLock::new() })
     }
 
@@ -192,22 +183,6 @@ impl Chain {
         }
         Ok(())
     }
-}
-
-/// All containers of a pod, of whatever kind, with the field they are in.
-fn containers_mut(pod: &mut Value) -> impl Iterator<Item = &mut Value> {
-    let spec = pod.get_mut("spec").and_then(Value::as_object_mut);
-    spec.into_iter()
-        .flat_map(|spec| spec.iter_mut())
-        .filter(|(field, _)| matches!(field.as_str(), "containers" | "initContainers" | "ephemeralContainers"))
-        .filter_map(|(_, list)| list.as_array_mut())
-        .flatten()
-}
-
-fn containers(pod: &Value) -> impl Iterator<Item = (&'static str, &Value)> {
-    ["initContainers", "containers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|field| pod["spec"][field].as_array().into_iter().flatten().map(move |container| (field, container)))
 }
 
 /// The mark of pods that show what a kubelet runs from a file.

@@ -107,7 +107,7 @@ impl Question<'_> {
         self.require(owner["uid"] == node["metadata"]["uid"], |name| {
             format!("node {name} UID mismatch: expected {} got {}", owner["uid"], node["metadata"]["uid"])
         })?;
-        let references = crate::authz::node::references_of_spec(pod);
+        let references = machinery::pod::References::of(pod);
         let named = [
             ("secrets", !references.secrets.is_empty()),
             ("configmaps", !references.config_maps.is_empty()),

@@ -1,10 +1,11 @@
 //! ServiceAccount: every pod runs as one, with a token of its own mounted where clients look for it.
 
 use machinery::meta;
+use machinery::pod::{References, containers};
 use machinery::status::Status;
 use serde_json::{Value, json};
 
-use super::{Operation, Plugin, Request, containers_mut, is_mirror_pod};
+use super::{Operation, Plugin, Request, is_mirror_pod};
 use crate::lookup::Lookup;
 
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -53,7 +54,7 @@ impl Plugin for ServiceAccount {
         if !pod["spec"]["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
             return Err(request.forbidden("a mirror pod may not reference service accounts"));
         }
-        let references = crate::authz::node::references_of_spec(pod);
+        let references = References::of(pod);
         if !references.secrets.is_empty() {
             return Err(request.forbidden("a mirror pod may not reference secrets"));
         }
@@ -80,7 +81,7 @@ fn mount_token(pod: &mut Value, volume: &str) {
     });
     let volume = existing.as_deref().unwrap_or(volume);
     let mut mounted = false;
-    for container in containers_mut(pod) {
+    for (_, container) in containers::each_mut(&mut pod["spec"]) {
         let container = meta::as_object_mut(container);
         let mounts = container.entry("volumeMounts").or_insert_with(|| json!([]));
         let Some(mounts) = mounts.as_array_mut() else { continue };

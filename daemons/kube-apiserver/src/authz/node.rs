@@ -6,21 +6,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, RwLock};
 
+use machinery::pod::References;
 use serde_json::Value;
 
 use super::rule::Rule;
 use super::{Attributes, Decision, ResourceAttributes};
 use crate::lookup::Lookup;
-
-/// The names that a pod refers to, all in its namespace.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct References {
-    pub secrets: BTreeSet<String>,
-    pub config_maps: BTreeSet<String>,
-    pub claims: BTreeSet<String>,
-    pub resource_claims: BTreeSet<String>,
-    pub service_account: String,
-}
 
 /// (namespace, name)
 type Key = (String, String);
@@ -285,69 +276,12 @@ fn selects(selector: &str, field: &str, value: &str) -> bool {
 }
 
 /// Every name that a pod opens to its node.
-pub fn references(pod: &Value) -> References {
+fn references(pod: &Value) -> References {
     // Mirror pods show what already runs from a file; they must not open other objects to the node.
     if pod["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_null() {
-        references_of_spec(pod)
+        References::of(pod)
     } else {
         References::default()
-    }
-}
-
-/// Every name a pod refers to. Visits all containers and volumes, whatever their kind, so that none is forgotten.
-pub fn references_of_spec(pod: &Value) -> References {
-    let mut out = References::default();
-    let spec = &pod["spec"];
-    out.service_account = spec["serviceAccountName"].as_str().unwrap_or_default().to_owned();
-    for secret in array(&spec["imagePullSecrets"]) {
-        insert(&mut out.secrets, &secret["name"]);
-    }
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for container in array(&spec[list]) {
-            for from in array(&container["envFrom"]) {
-                insert(&mut out.config_maps, &from["configMapRef"]["name"]);
-                insert(&mut out.secrets, &from["secretRef"]["name"]);
-            }
-            for env in array(&container["env"]) {
-                insert(&mut out.config_maps, &env["valueFrom"]["configMapKeyRef"]["name"]);
-                insert(&mut out.secrets, &env["valueFrom"]["secretKeyRef"]["name"]);
-            }
-        }
-    }
-    let pod_name = pod["metadata"]["name"].as_str().unwrap_or_default();
-    for volume in array(&spec["volumes"]) {
-        volume_references(volume, pod_name, &mut out);
-    }
-    for status in array(&pod["status"]["resourceClaimStatuses"]) {
-        insert(&mut out.resource_claims, &status["resourceClaimName"]);
-    }
-    insert(&mut out.resource_claims, &pod["status"]["extendedResourceClaimStatus"]["resourceClaimName"]);
-    for claim in array(&spec["resourceClaims"]) {
-        insert(&mut out.resource_claims, &claim["resourceClaimName"]);
-    }
-    out
-}
-
-fn volume_references(volume: &Value, pod_name: &str, out: &mut References) {
-    insert(&mut out.config_maps, &volume["configMap"]["name"]);
-    insert(&mut out.secrets, &volume["secret"]["secretName"]);
-    insert(&mut out.claims, &volume["persistentVolumeClaim"]["claimName"]);
-    if !volume["ephemeral"].is_null()
-        && let Some(name) = volume["name"].as_str()
-    {
-        out.claims.insert(format!("{pod_name}-{name}"));
-    }
-    for source in array(&volume["projected"]["sources"]) {
-        insert(&mut out.config_maps, &source["configMap"]["name"]);
-        insert(&mut out.secrets, &source["secret"]["name"]);
-    }
-    // Every other kind of volume names its secret in one of these.
-    for (_, source) in volume.as_object().into_iter().flatten() {
-        insert(&mut out.secrets, &source["secretRef"]["name"]);
-        insert(&mut out.secrets, &source["nodePublishSecretRef"]["name"]);
-        if source["shareName"].is_string() {
-            insert(&mut out.secrets, &source["secretName"]);
-        }
     }
 }
 
@@ -360,16 +294,6 @@ fn refers_to_secret(value: &Value, namespace: &str, name: &str, default_namespac
             named || refers_to_secret(value, namespace, name, default_namespace)
         }),
         _ => false,
-    }
-}
-
-fn array(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
-}
-
-fn insert(set: &mut BTreeSet<String>, name: &Value) {
-    if let Some(name) = name.as_str().filter(|name| !name.is_empty()) {
-        set.insert(name.to_owned());
     }
 }
 

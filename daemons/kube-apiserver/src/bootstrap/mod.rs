@@ -36,17 +36,22 @@ const RETRY: Duration = Duration::from_millis(500);
 /// The Service `kubernetes` is looked after for as long as the server runs.
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// Authentication, authorization and admission read these from memory.
-const LOOKED_UP: [(&str, &str); 17] = [
+const LOOKED_UP: [(&str, &str); 22] = [
     ("", "namespaces"),
     ("", "serviceaccounts"),
     ("", "secrets"),
     ("", "pods"),
     ("", "nodes"),
     ("", "limitranges"),
+    ("", "resourcequotas"),
     ("", "services"),
     ("", "persistentvolumes"),
     ("", "persistentvolumeclaims"),
     ("scheduling.k8s.io", "priorityclasses"),
+    ("node.k8s.io", "runtimeclasses"),
+    ("networking.k8s.io", "ingressclasses"),
+    ("networking.k8s.io", "ipaddresses"),
+    ("networking.k8s.io", "servicecidrs"),
     ("storage.k8s.io", "storageclasses"),
     ("storage.k8s.io", "volumeattachments"),
     ("policy", "poddisruptionbudgets"),
@@ -74,12 +79,13 @@ pub fn start(server: &Arc<Server>, facts: Facts) -> watch::Receiver<bool> {
     receiver
 }
 
-async fn run(server: &Server, facts: &Facts, done: watch::Sender<bool>) {
+async fn run(server: &Arc<Server>, facts: &Facts, done: watch::Sender<bool>) {
     server.registry.load(&LOOKED_UP).await;
     while let Err(status) = everything(server, facts).await {
         tracing::warn!(error = %status, "bringing in what every cluster has; trying again");
         tokio::time::sleep(RETRY).await;
     }
+    tokio::spawn(crate::service_ip::repair::run(server.clone()));
     done.send_replace(true);
     let identity = identity::Identity::new(&identity::hostname(), &server.registry.new_uid());
     let mut endpoints = tokio::time::interval(ENDPOINT_INTERVAL);

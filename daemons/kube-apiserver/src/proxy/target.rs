@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use machinery::meta;
+use machinery::pod::containers::{self, Role};
 use machinery::selector::LabelSelector;
 use machinery::status::Status;
 use serde_json::Value;
@@ -78,17 +79,14 @@ pub(super) fn kubelet(node: &Value, preferred: &[String]) -> Result<Backend, Sta
     Ok(Backend { host: host.to_owned(), port, security: Security::Kubelet })
 }
 
-fn container_names<'p>(pod: &'p Value, list: &str) -> Vec<&'p str> {
-    let list = meta::get_path(pod, &["spec", list]).and_then(Value::as_array);
-    list.into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
+fn container_names(pod: &Value, role: Role) -> Vec<&str> {
+    containers::each(&pod["spec"]).filter(|(r, _)| *r == role).filter_map(|(_, c)| c["name"].as_str()).collect()
 }
 
 /// The container that is meant: the named one, or the only one.
 pub(super) fn container(pod: &Value, wanted: &str) -> Result<String, Status> {
     let name = meta::name(pod);
-    let containers = container_names(pod, "containers");
-    let init = container_names(pod, "initContainers");
-    let ephemeral = container_names(pod, "ephemeralContainers");
+    let [init, containers, ephemeral] = [Role::Init, Role::Main, Role::Ephemeral].map(|role| container_names(pod, role));
     if !wanted.is_empty() {
         return if containers.iter().chain(&init).chain(&ephemeral).any(|c| *c == wanted) {
             Ok(wanted.to_owned())
