@@ -8,8 +8,8 @@ use std::sync::Arc;
 use crate::context::Context;
 use crate::{
     autoscaler, bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
-    garbage_collector, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, root_ca, service_account, statefulset,
-    taint_eviction, ttl_after_finished, volume,
+    garbage_collector, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, resource_quota, root_ca, service_account,
+    service_cidr, statefulset, taint_eviction, ttl_after_finished, volume,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -54,7 +54,9 @@ controllers! {
     pod_gc::NAME, "podgc", pod_gc::run;
     "replicaset-controller", "replicaset", replicaset::run_replica_sets;
     "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
+    resource_quota::NAME, "resourcequota", resource_quota::run;
     root_ca::NAME, "root-ca-cert-publisher", root_ca::run;
+    service_cidr::NAME, "service-cidr", service_cidr::run;
     service_account::NAME, "serviceaccount", service_account::run;
     statefulset::NAME, "statefulset", statefulset::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;

@@ -67,6 +67,19 @@ impl Cidr {
         self.base.saturating_add(self.size() - 1)
     }
 
+    /// Whether all of the other block is within this one.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.ipv6 == other.ipv6 && self.base <= other.base && other.last() <= self.last()
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        let (bits, ipv6) = match address {
+            IpAddr::V4(a) => (u128::from(u32::from(a)), false),
+            IpAddr::V6(a) => (u128::from(a), true),
+        };
+        ipv6 == self.ipv6 && (self.base..=self.last()).contains(&bits)
+    }
+
     fn overlaps(&self, other: &Self) -> bool {
         self.ipv6 == other.ipv6 && self.base <= other.last() && other.base <= self.last()
     }

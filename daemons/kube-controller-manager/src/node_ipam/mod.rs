@@ -11,7 +11,8 @@ use client::queue::Queue;
 use client::{Client, Patch, PatchParams};
 use serde_json::json;
 
-use self::cidr::{Cidr, CidrSet};
+pub(crate) use self::cidr::Cidr;
+use self::cidr::CidrSet;
 use crate::context::{Context, Events};
 use crate::error::{During, Error};
 use crate::event::Note;

@@ -7,5 +7,6 @@
 mod faults;
 mod kubelet;
 mod objects;
+mod quota;
 mod scenarios;
 mod world;
