@@ -56,7 +56,7 @@ controllers! {
     "replicationcontroller-controller", "replicationcontroller", replicaset::run_replication_controllers;
     resource_quota::NAME, "resourcequota", resource_quota::run;
     root_ca::NAME, "root-ca-cert-publisher", root_ca::run;
-    service_cidr::NAME, "service-cidr", service_cidr::run;
+    service_cidr::NAME, "", service_cidr::run;
     service_account::NAME, "serviceaccount", service_account::run;
     statefulset::NAME, "statefulset", statefulset::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;
@@ -84,12 +84,9 @@ const ELSEWHERE: &[&str] = &[
     "resource-claim-controller",
     "resourceclaim-controller",
     "resourcepoolstatusrequest-controller",
-    "resourcequota",
-    "resourcequota-controller",
     "selinux-warning-controller",
     "service-ca-cert-publisher",
     "service-ca-certificate-publisher-controller",
-    "service-cidr-controller",
     "serviceaccount-token",
     "serviceaccount-token-controller",
     "storage-version-gc",
