@@ -10,7 +10,7 @@ pub const RUNTIME_BUDGET: u64 = 10_000_000;
 pub const MATCH_CONDITIONS_BUDGET: u64 = 2_500_000;
 /// Elementary steps that one evaluation may do besides its cost: upstream's cost of an equality, for one, is that of the
 /// shorter side whatever the depth of its elements.
-const WORK_MAX: u64 = 50_000_000;
+const WORK_MAX: u64 = 10_000_000;
 
 /// A cost shared by several evaluations.
 #[derive(Clone, Debug)]

@@ -43,7 +43,7 @@ pub(crate) fn tokens<'s>(text: &'s str, source: &Source) -> (Vec<Token<'s>>, Vec
                 length
             }
             Err(length) => {
-                let shown = rest[..length].escape_debug();
+                let shown = rest[..length].replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r");
                 errors.push(source.error(offset, format!("Syntax error: token recognition error at: '{shown}'")));
                 length
             }
@@ -74,8 +74,11 @@ fn next(rest: &str) -> Result<Option<(Kind, usize)>, usize> {
     if is_space(first as char) || rest.starts_with("//") {
         return Ok(None);
     }
-    if let Some(found) = string(rest) {
-        return found.map(Some);
+    match string(rest) {
+        // What begins like a prefix may be a name.
+        Some(Err(_)) if first.is_ascii_alphabetic() => {}
+        Some(found) => return found.map(Some),
+        None => {}
     }
     if first.is_ascii_digit() || (first == b'.' && bytes.get(1).is_some_and(u8::is_ascii_digit)) {
         return Ok(Some(number(bytes)));

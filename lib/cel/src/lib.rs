@@ -45,6 +45,8 @@
 //! A MutatingAdmissionPolicy's environment is `.mutation()`: `Object{spec: Object.spec{…}}` and `JSONPatch{op: "add", …}` give
 //! [`Value::Object`]s whose [`Value::to_json`] is the object or the patch.
 //!
+//! [`rules`] has what CustomResourceDefinitions do with it.
+//!
 //! What bounds it: the expression (code points, nesting, nodes after macros, size of types), each evaluation
 //! ([`PER_CALL_LIMIT`]), all evaluations of one request together ([`Budget`]), patterns (size of the compiled automaton).
 //! Nothing panics; a test feeds it noise.
@@ -64,6 +66,7 @@ mod macros;
 mod overloads;
 mod parse;
 mod program;
+pub mod rules;
 mod schema;
 mod types;
 mod value;

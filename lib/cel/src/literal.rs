@@ -90,7 +90,7 @@ fn unescape(text: &str, is_bytes: bool) -> Result<Vec<u8>, &'static str> {
         };
         match u8::try_from(code) {
             Ok(byte) if is_bytes => out.push(byte),
-            _ => push(&mut out, char::from_u32(code).ok_or(BAD_ESCAPE)?),
+            _ => push(&mut out, char::from_u32(code).ok_or("invalid unicode code point")?),
         }
     }
     Ok(out)

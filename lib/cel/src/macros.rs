@@ -8,6 +8,8 @@ use crate::parse::{Macros, Parsed, Parser};
 /// The accumulator's name, which no identifier can have.
 pub(crate) const ACCU: &str = "@result";
 
+const NO_IDENTIFIER: &str = "argument is not an identifier";
+
 /// The expansion of a call, when it is one of a macro.
 pub(crate) fn expand(
     p: &mut Parser<'_>,
@@ -31,8 +33,8 @@ pub(crate) fn expand(
         ("exists", [a, b, body]) => m.exists(p, &[*a, *b], *body),
         ("exists_one" | "existsOne", [var, body]) => m.exists_one(p, &[*var], *body),
         ("exists_one" | "existsOne", [a, b, body]) => m.exists_one(p, &[*a, *b], *body),
-        ("map", [var, value]) => m.collect(p, &[*var], None, *value),
-        ("map", [var, test, value]) => m.collect(p, &[*var], Some(*test), *value),
+        ("map", [var, value]) => m.map(p, *var, None, *value),
+        ("map", [var, test, value]) => m.map(p, *var, Some(*test), *value),
         ("filter", [var, test]) => m.filter(p, *var, *test),
         ("transformList", [a, b, value]) => m.collect(p, &[*a, *b], None, *value),
         ("transformList", [a, b, test, value]) => m.collect(p, &[*a, *b], Some(*test), *value),
@@ -154,8 +156,13 @@ impl Macro {
         self.fold(p, vars, Fold { init, condition, step, result })
     }
 
+    fn map(self, p: &mut Parser<'_>, var: Id, test: Option<Id>, value: Id) -> Parsed {
+        named(p, &[var], NO_IDENTIFIER)?;
+        self.collect(p, &[var], test, value)
+    }
+
     fn filter(self, p: &mut Parser<'_>, var: Id, test: Id) -> Parsed {
-        let names = names(p, &[var])?;
+        let names = named(p, &[var], NO_IDENTIFIER)?;
         let value = self.ident(p, &names[0])?;
         self.collect(p, &[var], Some(test), value)
     }
@@ -232,9 +239,13 @@ impl Macro {
 
 /// The names of a comprehension's variables.
 fn names(p: &Parser<'_>, vars: &[Id]) -> Parsed<Vec<Arc<str>>> {
+    named(p, vars, "argument must be a simple name")
+}
+
+fn named(p: &Parser<'_>, vars: &[Id], refusal: &str) -> Parsed<Vec<Arc<str>>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for var in vars {
-        let Expr::Ident(name) = p.ast.expr(*var) else { return Err(p.error(*var, "argument must be a simple name")) };
+        let Expr::Ident(name) = p.ast.expr(*var) else { return Err(p.error(*var, refusal)) };
         if name.as_ref() == "__result__" {
             return Err(p.error(*var, "iteration variable overwrites accumulator variable"));
         }

@@ -64,6 +64,7 @@ pub(crate) fn parse(source: &Source, macros: Macros) -> Result<Ast, Vec<CompileE
         Ok(_) => Err(errors),
         Err(error) => {
             errors.push(error);
+            errors.sort_by_key(|e| (e.line, e.column));
             Err(errors)
         }
     }
@@ -105,14 +106,34 @@ impl<'s> Parser<'s> {
     }
 
     fn expect(&mut self, symbol: &str) -> Parsed<Token<'s>> {
-        self.accept(symbol).ok_or_else(|| self.unexpected(&format!("'{symbol}'")))
+        self.accept(symbol).ok_or_else(|| {
+            let token = self.peek();
+            let message = match symbol {
+                "]" => format!("mismatched input '{}' expecting {{']', ','}}", token.text),
+                _ => format!("missing '{symbol}' at '{}'", token.text),
+            };
+            self.syntax(message)
+        })
     }
 
+    fn syntax(&self, message: String) -> CompileError {
+        self.source.error(self.peek().offset, format!("Syntax error: {message}"))
+    }
+
+    /// The parser of upstream drops one token where what follows it fits.
     fn unexpected(&self, expected: &str) -> CompileError {
         let token = self.peek();
-        let what = if token.kind == Kind::End { "mismatched" } else { "extraneous" };
-        let what = if expected == EXPRESSION || token.kind == Kind::End { what } else { "mismatched" };
-        self.source.error(token.offset, format!("Syntax error: {what} input '{}' expecting {expected}", token.text))
+        let following = self.tokens.get(self.at + 1);
+        let fits = match expected {
+            "<EOF>" => following.is_some_and(|t| t.kind == Kind::End),
+            _ => following.is_some_and(|t| match t.kind {
+                Kind::End | Kind::EscapedIdent => false,
+                Kind::Symbol => matches!(t.text, "[" | "{" | "(" | "." | "-" | "!" | "true" | "false" | "null"),
+                _ => true,
+            }),
+        };
+        let what = if fits && token.kind != Kind::End { "extraneous" } else { "mismatched" };
+        self.syntax(format!("{what} input '{}' expecting {expected}", token.text))
     }
 
     pub fn error(&self, id: Id, message: &str) -> CompileError {
@@ -295,7 +316,7 @@ impl<'s> Parser<'s> {
     fn selection(&mut self, operand: Id, dot: u32) -> Parsed {
         let optional = self.accept("?").is_some();
         let name = self.field_name()?;
-        if !optional && self.is("(") && !name.escaped {
+        if !optional && self.is("(") {
             let open = self.next().offset;
             let args = self.arguments()?;
             return match macros::expand(self, &name.text, Some(operand), &args, open, self.macros)? {
@@ -312,13 +333,13 @@ impl<'s> Parser<'s> {
 
     fn field_name(&mut self) -> Parsed<FieldName> {
         let token = self.peek();
-        let (text, escaped) = match token.kind {
-            Kind::Ident => (token.text, false),
-            Kind::EscapedIdent => (token.text.trim_matches('`'), true),
+        let text = match token.kind {
+            Kind::Ident => token.text,
+            Kind::EscapedIdent => return Err(self.source.error(token.offset, "unsupported syntax: '`'")),
             _ => return Err(self.source.error(token.offset, no_viable(token))),
         };
         self.at += 1;
-        Ok(FieldName { text: text.into(), offset: token.offset, escaped })
+        Ok(FieldName { text: text.into(), offset: token.offset })
     }
 
     fn arguments(&mut self) -> Parsed<Vec<Id>> {
@@ -368,6 +389,9 @@ impl<'s> Parser<'s> {
     fn list(&mut self) -> Parsed {
         let open = self.next().offset;
         let (mut elements, mut optional) = (Vec::new(), Vec::new());
+        if self.is(",") && self.tokens[self.at + 1].text == "]" {
+            self.next();
+        }
         while !self.is("]") {
             optional.push(self.accept("?").is_some());
             elements.push(self.expr()?);
@@ -455,7 +479,6 @@ impl<'s> Parser<'s> {
 struct FieldName {
     text: Arc<str>,
     offset: u32,
-    escaped: bool,
 }
 
 fn no_viable(token: Token<'_>) -> String {

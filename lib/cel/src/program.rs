@@ -71,9 +71,9 @@ impl Program {
         let mut evaluator = Evaluator::new(&self.checked, &self.plan, bindings, &mut meter, budget, depth);
         let value = evaluator.eval(self.checked.ast.root);
         let cost = meter.cost;
-        match budget.charge(cost) {
-            Ok(()) => (value, cost),
-            Err(exhausted) => (Err(exhausted), cost),
+        match (budget.charge(cost), &value) {
+            (Ok(()), _) | (Err(_), Err(EvalError::CostLimit)) => (value, cost),
+            (Err(exhausted), _) => (Err(exhausted), cost),
         }
     }
 }

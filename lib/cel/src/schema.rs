@@ -198,6 +198,28 @@ impl Decl {
         inner.at(rest)
     }
 
+    /// What the elements of a list or the values of a map are.
+    pub(crate) fn element(&self) -> Option<&Arc<Decl>> {
+        match &self.shape {
+            Shape::List { item, .. } => Some(item),
+            Shape::Map { value } => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What a property of an object is, by its name in JSON.
+    pub(crate) fn property(&self, name: &str) -> Option<&Arc<Decl>> {
+        match &self.shape {
+            Shape::Object(object) => Some(&object.fields.get(escape(name)?.as_str())?.decl),
+            _ => None,
+        }
+    }
+
+    /// How often such a value can be in the largest request.
+    pub(crate) fn occurrences_max(&self) -> u64 {
+        REQUEST_BYTES_MAX / (self.bytes_min + 1)
+    }
+
     /// The most entries that a list or a map can have; 1 for anything else.
     pub fn cardinality(&self) -> Option<u64> {
         match self.shape {

@@ -178,7 +178,11 @@ impl<'d> SchemaSizes<'d> {
 impl Sizes for SchemaSizes<'_> {
     fn size(&self, path: &[Arc<str>]) -> Option<Range> {
         let (variable, rest) = path.split_first()?;
-        let decl = self.0.get(variable.as_ref())?.at(rest)?;
-        decl.elements_max.map(|max| Range { min: 0, max })
+        let decl = self.0.get(variable.as_ref())?;
+        // As upstream's estimator: keys and what has no size of its own count nothing.
+        if rest.last().is_some_and(|last| last.as_ref() == "@keys") {
+            return decl.at(&rest[..rest.len() - 1]).map(|_| Range::ZERO);
+        }
+        Some(Range { min: 0, max: decl.at(rest)?.elements_max.unwrap_or(0) })
     }
 }

@@ -25,7 +25,7 @@ impl<'a> Elements<'a> {
                 Ok(Self::Keys(map, keys))
             }
             Value::Object(object) => Ok(Self::Fields(object.fields()?)),
-            other => Err(EvalError::failed(format!("got '{}', expected iterable type", other.type_name()))),
+            other => Err(EvalError::failed(format!("got '{}', expected iterable type", go_type(&other)))),
         }
     }
 
@@ -53,6 +53,14 @@ impl<'a> Elements<'a> {
             _ => Ok(self.entry(at).0),
         }
     }
+}
+
+/// The name of the value's type in cel-go's source, which the message shows.
+fn go_type(value: &Value<'_>) -> String {
+    let name = value.type_name().rsplit('.').next().unwrap_or_default().trim_end_matches("_type");
+    let mut chars = name.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase()).into_iter();
+    format!("types.{}", first.chain(chars).collect::<String>())
 }
 
 impl<'a> Evaluator<'_, 'a> {

@@ -73,7 +73,8 @@ fn write_clause(meter: &mut Meter, out: &mut String, clause: char, precision: us
             None => Err(refused("fixed-point clause can only be used on doubles", value)),
         },
         'e' => match number(value) {
-            Some(d) if d.is_finite() => push(out, &scientific(d, precision)),
+            // Upstream takes no precision here.
+            Some(d) if d.is_finite() => push(out, &scientific(d)),
             Some(d) => push(out, non_finite(d)),
             None => Err(refused("scientific clause can only be used on doubles", value)),
         },
@@ -151,8 +152,8 @@ fn grouped(text: &str) -> String {
     out
 }
 
-fn scientific(d: f64, precision: usize) -> String {
-    let text = format!("{d:.precision$e}");
+fn scientific(d: f64) -> String {
+    let text = format!("{d:.6e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
     let mut out = format!("{mantissa}\u{d7}10");

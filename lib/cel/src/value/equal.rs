@@ -163,7 +163,7 @@ pub(crate) fn shown(value: &Value<'_>) -> String {
     }
 }
 
-/// Go's `%g` with as many digits as it takes.
+/// Go's `FormatFloat(d, 'g', -1, 64)`: as many digits as it takes.
 pub(crate) fn double(d: f64) -> String {
     if d.is_nan() {
         return "NaN".to_owned();
@@ -174,7 +174,7 @@ pub(crate) fn double(d: f64) -> String {
     let text = format!("{d:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let exponent: i32 = exponent.parse().unwrap_or(0);
-    if exponent < -4 || exponent >= 21 {
+    if !(-4..6).contains(&exponent) {
         let sign = if exponent < 0 { '-' } else { '+' };
         return format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs());
     }
