@@ -84,4 +84,4 @@ pub use library::authz::{Authorizer, Decision, Request, ResourceRequest, Subject
 pub use program::Program;
 pub use schema::{Decl, escape};
 pub use types::{ObjectTypes, Type, TypeProvider};
-pub use value::{List, Map, Object, Opaque, Str, Value};
+pub use value::{List, Map, Moment, Object, Opaque, Str, Value};

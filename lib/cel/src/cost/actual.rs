@@ -36,10 +36,8 @@ pub(crate) fn cost(rule: Cost, args: &[Value<'_>], result: &Value<'_>) -> u64 {
         Cost::InList => arg(1),
         Cost::Matches | Cost::Find => pattern(arg(0), arg(1)),
         Cost::Contains => walked(arg(0)).saturating_mul(walked(arg(1))),
-        Cost::Compare => match args.first() {
-            Some(Value::Opaque(_)) => 1,
-            _ => walked(arg(0).min(arg(1))),
-        },
+        Cost::Equal if matches!(args.first(), Some(Value::Opaque(_))) => 1,
+        Cost::Equal | Cost::Compare => walked(arg(0).min(arg(1))),
         Cost::Concat => walked(arg(0).saturating_add(arg(1))),
         Cost::Check => AUTHORIZATION_CHECK,
         Cost::Selector => {

@@ -39,7 +39,9 @@ pub(crate) enum Cost {
     InList,
     Matches,
     Contains,
-    /// Order and equality: the shorter side.
+    /// `==`: the shorter side, or what Kubernetes' own types cost.
+    Equal,
+    /// Order and inequality: the shorter side.
     Compare,
     Concat,
     ListConcat,

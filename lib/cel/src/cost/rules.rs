@@ -43,11 +43,12 @@ pub(super) fn estimate(rule: Cost, args: &[Operand<'_>]) -> Estimate {
             only(Range::fixed(1))
         }
         Cost::StringToBytes => {
-            Estimate { cost: first.traversed(), size: Some(Range { min: first.min, max: first.max.saturating_mul(4) }) }
+            Estimate { cost: first.traversed(), size: Some(Range { min: first.min, max: first.max.wrapping_mul(4) }) }
         }
         Cost::BytesToString => Estimate { cost: first.traversed(), size: Some(Range { min: first.min / 4, max: first.max }) },
         Cost::Quote => {
-            let size = Range { min: first.min.saturating_add(2), max: first.max.saturating_mul(2).saturating_add(2) };
+            // Upstream's arithmetic wraps here.
+            let size = Range { min: first.min.wrapping_add(2), max: first.max.wrapping_mul(2).wrapping_add(2) };
             Estimate { cost: first.traversed(), size: Some(size) }
         }
         Cost::Format | Cost::Parse => only(first.traversed()),
@@ -55,6 +56,7 @@ pub(super) fn estimate(rule: Cost, args: &[Operand<'_>]) -> Estimate {
         Cost::InList => only(size(1)),
         Cost::Matches => only(pattern(first, size(1))),
         Cost::Contains => only(first.traversed().times(size(1).traversed())),
+        Cost::Equal => only(equal(args)),
         Cost::Compare => only(compare(args)),
         Cost::Concat => {
             let size = first.plus(size(1));
@@ -113,7 +115,8 @@ fn sorted(list: &Operand<'_>) -> Estimate {
     listed(if text { 2.0 + TRAVERSAL } else { 2.0 }, list.size.times(list.size))
 }
 
-fn compare(args: &[Operand<'_>]) -> Range {
+/// Kubernetes' own types are equal or not at a cost of their own.
+fn equal(args: &[Operand<'_>]) -> Range {
     if let [left, right] = args
         && left.ty == right.ty
         && let Type::Object(name) = left.ty
@@ -125,6 +128,10 @@ fn compare(args: &[Operand<'_>]) -> Range {
             _ => Range::fixed(1),
         };
     }
+    compare(args)
+}
+
+fn compare(args: &[Operand<'_>]) -> Range {
     let max = args.iter().map(|a| a.size.max).min().unwrap_or(1);
     Range { min: u64::from(max > 0), max }.traversed()
 }

@@ -1,7 +1,7 @@
 //! Conversions between types.
 
 use super::prelude::*;
-use crate::value::time;
+use crate::value::{Moment, time};
 
 pub(crate) const ROWS: &[Row] = &[
     row("type", "type", "(A) -> type(A)", Cost::Unit, type_of),
@@ -105,7 +105,7 @@ fn to_duration<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
 fn to_timestamp<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
     match &args[0] {
         Value::Timestamp(t) => Ok(Value::Timestamp(*t)),
-        Value::Int(i) => time::from_seconds(*i).map(Value::Timestamp),
+        Value::Int(i) => Moment::from_seconds(*i).map(Value::Timestamp),
         Value::String(s) => match time::timestamp(s) {
             Ok(t) => Ok(Value::Timestamp(t)),
             Err(_) => failed("string", "google.protobuf.Timestamp"),

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 
 use super::prelude::*;
 use crate::schema::ListKind;
-use crate::value::time;
 
 pub(crate) const ROWS: &[Row] = &[
     row("_?_:_", "conditional", "(bool, A, A) -> A", Cost::Conditional, never),
@@ -12,7 +11,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("_||_", "logical_or", "(bool, bool) -> bool", Cost::Logical, never),
     row("!_", "logical_not", "(bool) -> bool", Cost::Unit, not),
     row("@not_strictly_false", "not_strictly_false", "(bool) -> bool", Cost::Unit, never),
-    row("_==_", "equals", "(A, A) -> bool", Cost::Compare, equals),
+    row("_==_", "equals", "(A, A) -> bool", Cost::Equal, equals),
     row("_!=_", "not_equals", "(A, A) -> bool", Cost::Compare, not_equals),
     row("_+_", "add_bytes", "(bytes, bytes) -> bytes", Cost::Concat, add),
     row("_+_", "add_double", "(double, double) -> double", Cost::Unit, add),
@@ -151,7 +150,7 @@ pub(super) fn add<'a>(meter: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
         }
         [Value::Duration(x), Value::Duration(y)] => duration(x.checked_add(*y)),
         [Value::Timestamp(t), Value::Duration(d)] | [Value::Duration(d), Value::Timestamp(t)] => {
-            time::add(*t, i128::from(*d)).map(Value::Timestamp)
+            t.plus(i128::from(*d)).map(Value::Timestamp)
         }
         [Value::List(x), Value::List(y)] => add_lists(meter, x, y),
         _ => Err(EvalError::no_overload()),
@@ -230,7 +229,7 @@ fn subtract<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
         [Value::Uint(x), Value::Uint(y)] => uint(x.checked_sub(*y)),
         [Value::Double(x), Value::Double(y)] => Ok(Value::Double(x - y)),
         [Value::Duration(x), Value::Duration(y)] => duration(x.checked_sub(*y)),
-        [Value::Timestamp(t), Value::Duration(d)] => time::add(*t, -i128::from(*d)).map(Value::Timestamp),
+        [Value::Timestamp(t), Value::Duration(d)] => t.plus(-i128::from(*d)).map(Value::Timestamp),
         [Value::Timestamp(x), Value::Timestamp(y)] => duration(i64::try_from(x.as_nanosecond() - y.as_nanosecond()).ok()),
         _ => Err(EvalError::no_overload()),
     }

@@ -1,6 +1,6 @@
 //! Parts of timestamps and durations.
 
-use jiff::Zoned;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::prelude::*;
@@ -33,59 +33,59 @@ pub(crate) const ROWS: &[Row] = &[
     row("getMilliseconds", "duration_to_milliseconds", "duration.() -> int", Cost::Unit, milliseconds),
 ];
 
-/// The moment in its zone: UTC, or the one that is named.
-fn zoned(args: &[Value<'_>]) -> Result<Zoned, EvalError> {
+/// Date and time of day in UTC, or in the zone that is named.
+fn local(args: &[Value<'_>]) -> Result<DateTime, EvalError> {
     match args {
-        [Value::Timestamp(t)] => Ok(t.to_zoned(TimeZone::UTC)),
-        [Value::Timestamp(t), Value::String(zone)] => Ok(t.to_zoned(time::zone(zone)?)),
+        [Value::Timestamp(t)] => Ok(t.civil(&TimeZone::UTC)),
+        [Value::Timestamp(t), Value::String(zone)] => Ok(t.civil(&time::zone(zone)?)),
         _ => Err(EvalError::no_overload()),
     }
 }
 
 /// A part of a moment, or whole units of a duration.
-fn part<'a>(args: &[Value<'a>], unit: Option<i64>, part: fn(&Zoned) -> i64) -> Outcome<'a> {
+fn part<'a>(args: &[Value<'a>], unit: Option<i64>, part: fn(&DateTime) -> i64) -> Outcome<'a> {
     match (args, unit) {
         ([Value::Duration(d)], Some(unit)) => Ok(Value::Int(d / unit)),
-        _ => zoned(args).map(|z| Value::Int(part(&z))),
+        _ => local(args).map(|t| Value::Int(part(&t))),
     }
 }
 
 fn year<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| z.year().into())
+    part(args, None, |t| t.year().into())
 }
 
 fn month<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| i64::from(z.month()) - 1)
+    part(args, None, |t| i64::from(t.month()) - 1)
 }
 
 fn day_of_year<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| i64::from(z.day_of_year()) - 1)
+    part(args, None, |t| i64::from(t.day_of_year()) - 1)
 }
 
 fn day_of_month<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| i64::from(z.day()) - 1)
+    part(args, None, |t| i64::from(t.day()) - 1)
 }
 
 fn date<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| z.day().into())
+    part(args, None, |t| t.day().into())
 }
 
 fn day_of_week<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, None, |z| z.weekday().to_sunday_zero_offset().into())
+    part(args, None, |t| t.weekday().to_sunday_zero_offset().into())
 }
 
 fn hours<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, Some(3_600_000_000_000), |z| z.hour().into())
+    part(args, Some(3_600_000_000_000), |t| t.hour().into())
 }
 
 fn minutes<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, Some(60_000_000_000), |z| z.minute().into())
+    part(args, Some(60_000_000_000), |t| t.minute().into())
 }
 
 fn seconds<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, Some(1_000_000_000), |z| z.second().into())
+    part(args, Some(1_000_000_000), |t| t.second().into())
 }
 
 fn milliseconds<'a>(_: &mut Meter, args: &[Value<'a>]) -> Outcome<'a> {
-    part(args, Some(1_000_000), |z| z.millisecond().into())
+    part(args, Some(1_000_000), |t| t.millisecond().into())
 }

@@ -17,7 +17,7 @@ pub(super) fn has_rules(schema: &Json) -> bool {
 }
 
 fn has_rules_within(schema: &Json, depth: usize) -> bool {
-    let Some(depth) = depth.checked_sub(1) else { return false };
+    let Some(depth) = depth.checked_sub(1).filter(|_| schema.is_object()) else { return false };
     let has = |schema: &Json| has_rules_within(schema, depth);
     schema[RULES].as_array().is_some_and(|rules| !rules.is_empty())
         || has(&schema["items"])

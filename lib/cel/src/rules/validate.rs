@@ -39,7 +39,14 @@ fn invalid(path: &Path, node: &Node, detail: String) -> FieldError {
 }
 
 impl Run {
-    fn node(&mut self, node: &Node, path: &Path, value: &Json, old: Option<&Json>, at: Correlation<'_>) -> Result<(), Stop> {
+    fn node<'j>(
+        &mut self,
+        node: &Node,
+        path: &Path,
+        value: &'j Json,
+        old: Option<&'j Json>,
+        at: Correlation<'j>,
+    ) -> Result<(), Stop> {
         if value.is_null() {
             return Ok(());
         }

@@ -9,7 +9,6 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde_json::Value as Json;
 
 use crate::error::EvalError;
@@ -23,6 +22,7 @@ use crate::types::{Type, opaque};
 pub use list::List;
 pub(crate) use map::Key;
 pub use map::{Map, Object};
+pub use time::Moment;
 
 /// A string that borrows from what is evaluated, or is shared.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ pub enum Value<'a> {
     Double(f64),
     String(Str<'a>),
     Bytes(Arc<[u8]>),
-    Timestamp(Timestamp),
+    Timestamp(Moment),
     /// In nanoseconds, as Go's `time.Duration`.
     Duration(i64),
     List(List<'a>),

@@ -1,42 +1,85 @@
 //! Durations, timestamps and time zones in Go's spellings.
 
+use std::fmt;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::civil::{self, DateTime};
 use jiff::tz::{Offset, TimeZone};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::EvalError;
 
 const SECOND: i128 = 1_000_000_000;
-/// 0001-01-01T00:00:00Z and 9999-12-31T23:59:59Z.
-const SECONDS_MIN: i64 = -62_135_596_800;
-const SECONDS_MAX: i64 = 253_402_300_799;
+/// 0001-01-01T00:00:00Z and the last nanosecond of 9999.
+const MIN: i128 = -62_135_596_800 * SECOND;
+const MAX: i128 = 253_402_300_800 * SECOND - 1;
+const EPOCH: DateTime = civil::date(1970, 1, 1).at(0, 0, 0, 0);
 
-fn in_range(timestamp: Timestamp) -> Result<Timestamp, EvalError> {
-    match timestamp.as_nanosecond().div_euclid(SECOND) {
-        seconds if (i128::from(SECONDS_MIN)..=i128::from(SECONDS_MAX)).contains(&seconds) => Ok(timestamp),
-        _ => Err(EvalError::failed("timestamp overflow")),
+/// A moment from the year 1 to 9999, whole: `jiff`'s own ends a day earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    nanoseconds: i128,
+}
+
+impl Moment {
+    /// Nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// Outside of the years.
+    pub(crate) fn new(nanoseconds: i128) -> Result<Self, EvalError> {
+        if (MIN..=MAX).contains(&nanoseconds) {
+            return Ok(Self { nanoseconds });
+        }
+        Err(EvalError::failed("timestamp overflow"))
+    }
+
+    pub(crate) fn from_seconds(seconds: i64) -> Result<Self, EvalError> {
+        Self::new(i128::from(seconds) * SECOND)
+    }
+
+    /// Some nanoseconds later.
+    pub(crate) fn plus(self, nanoseconds: i128) -> Result<Self, EvalError> {
+        Self::new(self.nanoseconds.saturating_add(nanoseconds))
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn as_nanosecond(self) -> i128 {
+        self.nanoseconds
+    }
+
+    /// Date and time of day in a zone.
+    pub(crate) fn civil(self, zone: &TimeZone) -> DateTime {
+        let limits = (Timestamp::MIN.as_nanosecond(), Timestamp::MAX.as_nanosecond());
+        let known = Timestamp::from_nanosecond(self.nanoseconds.clamp(limits.0, limits.1)).unwrap_or_default();
+        let offset = i128::from(zone.to_offset(known).seconds()) * SECOND;
+        let since = SignedDuration::try_from_nanos_i128(self.nanoseconds + offset);
+        since.and_then(|since| EPOCH.checked_add(since).ok()).unwrap_or(DateTime::MAX)
     }
 }
 
-pub(crate) fn from_seconds(seconds: i64) -> Result<Timestamp, EvalError> {
-    Timestamp::from_second(seconds).map_err(|_| EvalError::failed("timestamp overflow")).and_then(in_range)
-}
-
-/// A timestamp some nanoseconds later.
-pub(crate) fn add(timestamp: Timestamp, nanoseconds: i128) -> Result<Timestamp, EvalError> {
-    let sum = timestamp.as_nanosecond().checked_add(nanoseconds);
-    let sum = sum.and_then(|n| Timestamp::from_nanosecond(n).ok()).ok_or_else(|| EvalError::failed("timestamp overflow"))?;
-    in_range(sum)
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}Z", self.civil(&TimeZone::UTC))
+    }
 }
 
 /// RFC 3339, as Go's `time.RFC3339` reads it.
-pub(crate) fn timestamp(text: &str) -> Result<Timestamp, EvalError> {
+pub(crate) fn timestamp(text: &str) -> Result<Moment, EvalError> {
     let bad = || EvalError::failed("invalid timestamp");
     if !has_shape(text) {
         return Err(bad());
     }
-    text.parse::<Timestamp>().map_err(|_| bad()).and_then(in_range)
+    let place = text[19..].find(['Z', '+', '-']).ok_or_else(bad)? + 19;
+    let local: DateTime = text[..place].parse().map_err(|_| bad())?;
+    let offset = match &text[place..] {
+        "Z" => 0,
+        offset => {
+            let number = |range: std::ops::Range<usize>| offset[range].parse::<i128>().ok();
+            let (hours, minutes) = number(1..3).zip(number(4..6)).filter(|(h, m)| *h < 24 && *m < 60).ok_or_else(bad)?;
+            (hours * 60 + minutes) * 60 * if offset.starts_with('-') { -SECOND } else { SECOND }
+        }
+    };
+    Moment::new(local.duration_since(EPOCH).as_nanos() - offset)
 }
 
 /// `2006-01-02T15:04:05[.999](Z|+07:00)`, digits where digits belong, no sixtieth second.
@@ -64,7 +107,7 @@ fn has_shape(text: &str) -> bool {
 }
 
 /// A schema's `date`: midnight of the day.
-pub(crate) fn date(text: &str) -> Result<Timestamp, EvalError> {
+pub(crate) fn date(text: &str) -> Result<Moment, EvalError> {
     timestamp(&format!("{text}T00:00:00Z")).map_err(|_| EvalError::failed(format!("Invalid date {text}")))
 }
 
@@ -248,6 +291,9 @@ mod tests {
             assert_eq!(timestamp(text).ok().map(|t| t.to_string()).as_deref(), want, "{text}");
         };
         check("2024-01-01T00:00:00Z", Some("2024-01-01T00:00:00Z"));
+        check("9999-12-31T23:59:59.999999999Z", Some("9999-12-31T23:59:59.999999999Z"));
+        check("0001-01-01T00:00:00Z", Some("0001-01-01T00:00:00Z"));
+        check("9999-12-31T23:59:59-01:00", None);
         check("2024-01-01T00:00:00.5Z", Some("2024-01-01T00:00:00.5Z"));
         check("2024-01-01T00:00:00+01:00", Some("2023-12-31T23:00:00Z"));
         check("2024-01-01 00:00:00Z", None);
