@@ -36,11 +36,11 @@ fn is_embedded(schema: &Json) -> bool {
 
 impl Node {
     /// The rules that `validation` has, on values that `schema` describes (they differ beneath `allOf`).
-    pub(super) fn compile(validation: &Json, schema: &Json, decl: Option<Arc<Decl>>, root: bool) -> Option<Self> {
-        Self::at(validation, schema, decl, root, DEPTH_MAX)
+    pub(super) fn compile(validation: &Json, schema: &Json, decl: Option<Arc<Decl>>) -> Option<Self> {
+        Self::at(validation, schema, decl, DEPTH_MAX)
     }
 
-    fn at(validation: &Json, schema: &Json, decl: Option<Arc<Decl>>, root: bool, depth: usize) -> Option<Self> {
+    fn at(validation: &Json, schema: &Json, decl: Option<Arc<Decl>>, depth: usize) -> Option<Self> {
         let depth = depth.checked_sub(1)?;
         let rules = validation[RULES].as_array().into_iter().flatten();
         let rules = match &decl {
@@ -51,7 +51,7 @@ impl Node {
             let (validation, schema) = (&validation[name], &schema[name]);
             let element = decl.as_ref().and_then(|d| d.element().cloned());
             (validation.is_object() && schema.is_object())
-                .then(|| Self::at(validation, schema, element, is_embedded(schema), depth))
+                .then(|| Self::at(validation, schema, element, depth))
                 .flatten()
                 .map(Box::new)
         };
@@ -75,13 +75,13 @@ impl Node {
                 None => Decl::from_schema(property, is_embedded(property), SELF_TYPE).map(Arc::new),
             };
             if let Some(known) = known
-                && let Some(found) = Self::at(validation, property, Some(known), is_embedded(property), depth)
+                && let Some(found) = Self::at(validation, property, Some(known), depth)
             {
                 node.properties.insert(name.clone(), found);
             }
         }
         for validation in validation["allOf"].as_array().into_iter().flatten() {
-            node.all_of.extend(Self::at(validation, schema, decl.clone(), root, depth));
+            node.all_of.extend(Self::at(validation, schema, decl.clone(), depth));
         }
         let empty = node.rules.is_empty()
             && node.items.is_none()

@@ -38,7 +38,7 @@ impl Rules {
             return None;
         }
         let decl = Decl::from_schema(schema, true, compile::SELF_TYPE).map(Arc::new);
-        Node::compile(schema, schema, decl, true).map(Self)
+        Node::compile(schema, schema, decl).map(Self)
     }
 
     /// Evaluates every rule under upstream's budget for one object; rules about a change only where there is an old state.

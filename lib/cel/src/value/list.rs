@@ -81,10 +81,10 @@ impl<'a> List<'a> {
 
     /// Both lists, one after the other, as one.
     pub(crate) fn sum(self, right: List<'a>) -> Self {
-        if right.len() == 0 {
+        if right.is_empty() {
             return self;
         }
-        if self.len() == 0 {
+        if self.is_empty() {
             return Self { repr: right.repr, kind: self.kind };
         }
         let len = self.len().saturating_add(right.len());

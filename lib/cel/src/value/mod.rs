@@ -215,8 +215,8 @@ impl<'a> Value<'a> {
             Self::Bytes(b) => b.is_empty(),
             Self::Timestamp(_) | Self::Optional(Some(_)) | Self::Type(_) | Self::Opaque(_) => false,
             Self::Duration(d) => *d == 0,
-            Self::List(list) => list.len() == 0,
-            Self::Map(map) => map.len() == 0,
+            Self::List(list) => list.is_empty(),
+            Self::Map(map) => map.is_empty(),
             Self::Object(object) => object.is_empty(),
         }
     }

@@ -119,7 +119,7 @@ pub(crate) fn base64(text: &str) -> Result<Arc<[u8]>, EvalError> {
 /// Standard base64 with padding.
 pub(crate) fn decode_base64(text: &str) -> Option<Vec<u8>> {
     let text: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let mut out = Vec::with_capacity(text.len() / 4 * 3);
