@@ -11,8 +11,8 @@ use schema::Verb;
 use serde_json::Value;
 
 use crate::authn::user::User;
-use crate::filters::audit::BodyWanted;
 use crate::filters::audit::event::Content;
+use crate::filters::audit::{Annotation, BodyWanted};
 use crate::pipeline::RequestBody;
 use crate::registry::options::{ListOptions, WriteOptions, check_patch};
 use crate::registry::patch::Patch;
@@ -78,6 +78,12 @@ pub async fn handle(
     // A refusal carries the warnings too: they often say why.
     let mut response = call.dispatch(&info, &bytes).await.unwrap_or_else(|status| respond::error(&call.parts.headers, &status));
     add_warnings(&mut response, &call.cx);
+    let annotations = std::mem::take(&mut *call.cx.annotations.lock().unwrap_or_else(|e| e.into_inner()));
+    if !annotations.is_empty() {
+        let mut notes = response.extensions_mut().remove::<Annotation>().map(|known| known.0).unwrap_or_default();
+        notes.extend(annotations.into_iter().map(|(name, text)| (name.into(), text)));
+        response.extensions_mut().insert(Annotation(notes));
+    }
     Ok(response)
 }
 

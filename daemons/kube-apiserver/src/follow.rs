@@ -53,17 +53,32 @@ pub fn spawn(
     plural: &str,
     apply: impl Fn(&str, &str, Option<&Value>) + Send + Sync + 'static,
 ) {
+    spawn_loaded(server, group, plural, apply, || {});
+}
+
+/// The same; calls `loaded` each time that everything there is was applied.
+pub fn spawn_loaded(
+    server: &Arc<Server>,
+    group: &str,
+    plural: &str,
+    apply: impl Fn(&str, &str, Option<&Value>) + Send + Sync + 'static,
+    loaded: impl Fn() + Send + Sync + 'static,
+) {
     let Some(served) = server.registry.stored(group, plural) else { return };
     let shutdown = server.shutdown.clone();
     tokio::spawn(async move {
         tokio::select! {
             () = shutdown.requested() => {}
-            () = follow(&served, &apply) => {}
+            () = follow(&served, &apply, &loaded) => {}
         }
     });
 }
 
-async fn follow(served: &Served, apply: &(impl Fn(&str, &str, Option<&Value>) + Send + Sync)) {
+async fn follow(
+    served: &Served,
+    apply: &(impl Fn(&str, &str, Option<&Value>) + Send + Sync),
+    loaded: &(impl Fn() + Send + Sync),
+) {
     let mut known: std::collections::HashSet<(String, String)> = std::collections::HashSet::new();
     loop {
         let snapshot = served.store.cache.recent().await;
@@ -77,6 +92,7 @@ async fn follow(served: &Served, apply: &(impl Fn(&str, &str, Option<&Value>) + 
         for (namespace, name) in gone {
             apply(&namespace, &name, None);
         }
+        loaded();
         if let Ok(mut watcher) = served.store.cache.watch(snapshot.revision()).await {
             while let Ok(change) = watcher.next().await {
                 if change.kind == ChangeKind::Deleted {

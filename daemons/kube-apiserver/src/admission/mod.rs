@@ -3,14 +3,18 @@
 //! A [`Plugin`] is pure over the object and what [`Lookup`] has in memory; it awaits nothing. Behind them come those that may
 //! wait, each a [`Dynamic`].
 
+pub mod access;
 mod always_pull_images;
 mod anti_affinity;
 mod claim_resize;
+pub mod conditions;
 pub mod configuration;
+pub mod criteria;
 mod default_class;
 mod default_tolerations;
 pub mod dynamic;
 mod event_rate_limit;
+pub mod expression;
 mod extended_resources;
 mod external_ips;
 mod limit_ranger;
@@ -23,17 +27,21 @@ mod pod_node_selector;
 mod pod_security;
 mod pod_toleration_restriction;
 mod pod_topology_labels;
+mod policy;
 mod priority;
 mod rbac_escalation;
 mod request;
 mod resource_quota;
+pub mod rules;
 mod runtime_class;
 mod service_account;
 mod signers;
+pub mod source;
 mod storage_protection;
 mod subject_restriction;
 mod taint_nodes;
 mod tolerations;
+mod webhook;
 
 use std::sync::{Arc, OnceLock};
 
@@ -85,13 +93,7 @@ pub struct Chain {
 }
 
 /// Plugins of upstream that a configuration may name and that have nothing to do here.
-const ACCEPTED: [&str; 5] = [
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
-    "AlwaysAdmit",
-];
+const ACCEPTED: [&str; 1] = ["AlwaysAdmit"];
 
 #[derive(Debug, thiserror::Error)]
 #[error("enable-admission-plugins plugin {0:?} is unknown")]
@@ -105,7 +107,7 @@ impl Chain {
         authorizer: &Authorizer,
     ) -> Result<Self, UnknownPlugin> {
         let all = plugins::statics(authorizer, configuration);
-        let all_dynamic = plugins::dynamics();
+        let all_dynamic = plugins::dynamics(authorizer);
         let names: Vec<&str> = all.iter().map(|(p, _)| p.name()).chain(all_dynamic.iter().map(|(p, _)| p.name())).collect();
         let known = |name: &String| name.is_empty() || ACCEPTED.contains(&name.as_str()) || names.contains(&name.as_str());
         if let Some(unknown) = enable.iter().chain(disable).find(|name| !known(name)) {
@@ -183,6 +185,26 @@ impl Chain {
         }
         Ok(())
     }
+}
+
+/// Where webhooks and policies are configured.
+const GROUP: &str = "admissionregistration.k8s.io";
+
+/// What configures admission is not subject to it, or nobody could repair a bad configuration.
+fn is_exempt(request: &Request<'_>) -> bool {
+    const EXEMPT: [&str; 6] = [
+        "ValidatingWebhookConfiguration",
+        "MutatingWebhookConfiguration",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+        "MutatingAdmissionPolicy",
+        "MutatingAdmissionPolicyBinding",
+    ];
+    request.definition.group == GROUP && EXEMPT.contains(&request.kind)
+}
+
+fn not_ready(request: &Request<'_>) -> Status {
+    request.forbidden("not yet ready to handle request")
 }
 
 /// The mark of pods that show what a kubelet runs from a file.

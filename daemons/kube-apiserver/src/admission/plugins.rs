@@ -58,8 +58,15 @@ pub(super) fn statics(authorizer: &Authorizer, configuration: &Configuration) ->
 
 /// The plugins that may wait: mutating policies before mutating webhooks, validating policies before validating webhooks,
 /// quota behind everything that could still refuse.
-pub(super) fn dynamics() -> Vec<(Arc<dyn Dynamic>, Switch)> {
-    vec![(Arc::new(resource_quota::ResourceQuota::default()), On)]
+pub(super) fn dynamics(authorizer: &Authorizer) -> Vec<(Arc<dyn Dynamic>, Switch)> {
+    let authorizer = || authorizer.clone();
+    vec![
+        (Arc::new(policy::Mutating::new(authorizer())), On),
+        (Arc::new(webhook::Mutating::new(authorizer())), On),
+        (Arc::new(policy::Validating::new(authorizer())), On),
+        (Arc::new(webhook::Validating::new(authorizer())), On),
+        (Arc::new(resource_quota::ResourceQuota::default()), On),
+    ]
 }
 
 #[cfg(test)]
@@ -102,6 +109,6 @@ mod tests {
         let all = statics(&Authorizer::new(Vec::new()), &Configuration::default());
         let names: Vec<&str> = all.iter().map(|(plugin, _)| plugin.name()).filter(|name| *name != "RBACEscalation").collect();
         assert_eq!(names, UPSTREAM);
-        assert_eq!(dynamics().last().map(|(plugin, _)| plugin.name()), Some("ResourceQuota"));
+        assert_eq!(dynamics(&Authorizer::new(Vec::new())).last().map(|(plugin, _)| plugin.name()), Some("ResourceQuota"));
     }
 }

@@ -50,7 +50,8 @@ impl CustomType {
         self.structural.as_ref().map(Structural::type_ref)
     }
 
-    fn schema(&self) -> &Value {
+    /// Its `openAPIV3Schema`.
+    pub fn schema(&self) -> &Value {
         &self.version["schema"]["openAPIV3Schema"]
     }
 

@@ -1,58 +1,21 @@
 //! Admission webhooks and policies.
 
-use machinery::field::{FieldErrors, Path};
-use machinery::names;
+mod matching;
+mod policy;
+mod webhook;
+
+use machinery::field::FieldErrors;
 use serde_json::Value;
 
 use super::Rules;
 use super::table::{AGE, Column, NAME, Row, column, integer};
-use super::validate::one_of;
-use super::value::{fill, has, items, number, object_in, text};
+use super::value::{fill, has, object_in, text};
 
 pub(super) struct WebhookConfiguration;
 
 impl Rules for WebhookConfiguration {
     fn validate(&self, configuration: &Value, errors: &mut FieldErrors) {
-        let mut seen = Vec::new();
-        for (index, webhook) in items(configuration, "/webhooks").iter().enumerate() {
-            let path = Path::new("webhooks").index(index);
-            let name = text(webhook, "/name");
-            errors.invalid_each(&path.child("name"), name, names::dns1123_subdomain(name));
-            if !name.is_empty() && name.split('.').count() < 3 {
-                let detail = "should be a domain with at least three segments separated by dots";
-                errors.invalid(&path.child("name"), name, detail);
-            }
-            if seen.contains(&name) {
-                errors.duplicate(&path.child("name"), name);
-            }
-            seen.push(name);
-            if items(webhook, "/admissionReviewVersions").is_empty() {
-                errors.required(&path.child("admissionReviewVersions"), "must specify one of v1, v1beta1");
-            }
-            one_of(webhook, "failurePolicy", &["Fail", "Ignore"], &path, errors);
-            one_of(webhook, "matchPolicy", &["Equivalent", "Exact"], &path, errors);
-            let effects = text(webhook, "/sideEffects");
-            if effects.is_empty() {
-                errors.required(&path.child("sideEffects"), "must specify one of None, NoneOnDryRun");
-            } else {
-                one_of(webhook, "sideEffects", &["None", "NoneOnDryRun"], &path, errors);
-            }
-            if let Some(seconds) = number(webhook, "/timeoutSeconds").filter(|seconds| !(1..=30).contains(seconds)) {
-                let detail = "the timeout value must be between 1 and 30 seconds";
-                errors.invalid(&path.child("timeoutSeconds"), seconds, detail);
-            }
-            let client = path.child("clientConfig");
-            match (has(webhook, "/clientConfig/url"), has(webhook, "/clientConfig/service")) {
-                (true, false) => {
-                    let url = text(webhook, "/clientConfig/url");
-                    if !url.starts_with("https://") {
-                        errors.invalid(&client.child("url"), url, "'https' is the only allowed URL scheme");
-                    }
-                }
-                (false, true) => {}
-                _ => errors.required(&client, "exactly one of url or service is required"),
-            }
-        }
+        webhook::validate(configuration, errors);
     }
 
     fn has_generation(&self) -> bool {
@@ -72,6 +35,10 @@ impl Rules for ValidatingPolicy {
         constraints(policy);
     }
 
+    fn validate(&self, policy: &Value, errors: &mut FieldErrors) {
+        policy::validating(policy, errors);
+    }
+
     fn has_generation(&self) -> bool {
         true
     }
@@ -88,6 +55,10 @@ pub(super) struct MutatingPolicy;
 impl Rules for MutatingPolicy {
     fn default(&self, policy: &mut Value) {
         constraints(policy);
+    }
+
+    fn validate(&self, policy: &Value, errors: &mut FieldErrors) {
+        policy::mutating(policy, errors);
     }
 
     fn has_generation(&self) -> bool {
@@ -118,6 +89,10 @@ fn param_kind(row: &Row<'_>) -> Value {
 pub(super) struct PolicyBinding;
 
 impl Rules for PolicyBinding {
+    fn validate(&self, binding: &Value, errors: &mut FieldErrors) {
+        policy::binding(binding, errors);
+    }
+
     fn has_generation(&self) -> bool {
         true
     }

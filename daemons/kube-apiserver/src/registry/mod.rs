@@ -18,7 +18,7 @@ pub mod traits;
 pub mod update;
 pub mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use ::store::{Feed, Storage};
@@ -129,17 +129,25 @@ pub struct Context {
     pub options: WriteOptions,
     /// Warnings for the client, as headers.
     pub warnings: Mutex<Vec<String>>,
+    /// What admission has to say in the audit log.
+    pub annotations: Mutex<BTreeMap<String, String>>,
 }
 
 impl Context {
     pub fn new(user: Arc<User>, now: Timestamp, options: WriteOptions) -> Self {
-        Self { user, now, options, warnings: Mutex::default() }
+        Self { user, now, options, warnings: Mutex::default(), annotations: Mutex::default() }
     }
 
     /// For what the server does by itself.
     pub fn server(now: Timestamp) -> Self {
         let options = WriteOptions { field_manager: "kube-apiserver".to_owned(), ..WriteOptions::default() };
         Self::new(Arc::new(User::server()), now, options)
+    }
+
+    /// Adds an audit annotation. The first of a name stays.
+    pub fn annotate(&self, key: impl Into<String>, value: impl Into<String>) {
+        let mut annotations = self.annotations.lock().unwrap_or_else(|e| e.into_inner());
+        annotations.entry(key.into()).or_insert_with(|| value.into());
     }
 
     pub fn warn(&self, warning: impl Into<String>) {
@@ -208,6 +216,24 @@ impl Registry {
         let table = self.table.load();
         let mut candidates = table.values().filter(|s| s.resource.group == group && s.resource.plural == plural);
         candidates.find(|served| served.is_storage_version()).cloned()
+    }
+
+    /// What is served of that apiVersion and kind.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Served>> {
+        let table = self.table.load();
+        let of = |served: &&Arc<Served>| served.resource.kind == kind && served.resource.api_version() == api_version;
+        table.values().find(of).cloned()
+    }
+
+    /// The other versions and groups in which the objects of a resource are served, by name.
+    pub fn equivalents(&self, resource: &Resource) -> Vec<Arc<Served>> {
+        let table = self.table.load();
+        let path = |r: &Resource| (r.group.clone(), r.version.clone(), r.plural.clone());
+        let Some(own) = table.get(&path(resource)) else { return Vec::new() };
+        let others = table.values().filter(|other| Arc::ptr_eq(&other.store, &own.store) && !Arc::ptr_eq(other, own));
+        let mut others: Vec<Arc<Served>> = others.cloned().collect();
+        others.sort_by_key(|served| path(&served.resource));
+        others
     }
 
     /// Everything served, unordered.

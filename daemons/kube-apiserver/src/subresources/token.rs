@@ -77,7 +77,7 @@ pub(super) async fn handle(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Bod
     let expires = now.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
     meta::set_path(&mut request, &["status"], json!({"token": token, "expirationTimestamp": machinery::time::format(expires)}));
     let mut response = call.answer(StatusCode::CREATED, &request)?;
-    let issued = ("authentication.kubernetes.io/issued-credential-id", format!("JTI={}", claims.jti));
+    let issued = ("authentication.kubernetes.io/issued-credential-id".into(), format!("JTI={}", claims.jti));
     response.extensions_mut().insert(Annotation(vec![issued]));
     Ok(response)
 }

@@ -6,6 +6,7 @@
 //!
 //! Sets written at another version of the API are taken as they are: the built-in kinds keep their fields' names.
 
+mod configuration;
 mod element;
 mod managers;
 mod set;
@@ -15,6 +16,7 @@ use jiff::Timestamp;
 use schema::TypeRef;
 use serde_json::Value;
 
+pub use configuration::merge_configuration;
 pub use element::Element;
 pub use managers::{Manager, Operation, decode as decode_managers, encode as encode_managers};
 pub use set::{FieldPath, Set, path_text};

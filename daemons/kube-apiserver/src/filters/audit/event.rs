@@ -42,7 +42,7 @@ pub struct Event<'e> {
     pub status: Option<&'e Status>,
     /// The name of the object, when the path did not have it.
     pub object_name: &'e str,
-    pub annotations: &'e [(&'static str, String)],
+    pub annotations: &'e [super::Note],
     pub request: Option<&'e Content>,
     pub response: Option<&'e Content>,
     pub received: Timestamp,
@@ -77,7 +77,7 @@ impl Event<'_> {
                 json!({"authorization.k8s.io/decision": word, "authorization.k8s.io/reason": decision.reason()});
         }
         for (key, text) in self.annotations {
-            value["annotations"][*key] = json!(text);
+            value["annotations"][&**key] = json!(text);
         }
         for (field, content, level) in
             [("requestObject", self.request, Level::Request), ("responseObject", self.response, Level::RequestResponse)]

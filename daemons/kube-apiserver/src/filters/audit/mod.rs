@@ -4,6 +4,7 @@ pub mod backend;
 pub mod event;
 pub mod policy;
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use daemon::metrics::Counter;
@@ -38,7 +39,10 @@ impl Audit {
 
 /// What a handler adds to the audit log: a response extension.
 #[derive(Clone, Debug)]
-pub struct Annotation(pub Vec<(&'static str, String)>);
+pub struct Annotation(pub Vec<Note>);
+
+/// A name and what there is to say.
+pub type Note = (Cow<'static, str>, String);
 
 /// The error that an answer tells: a response extension.
 #[derive(Clone, Debug)]
@@ -66,7 +70,7 @@ pub struct Trail {
     user: User,
     impersonated: Option<(User, &'static str)>,
     decision: Option<Decision>,
-    annotations: Vec<(&'static str, String)>,
+    annotations: Vec<Note>,
     body: BodyWanted,
     answer: Answer,
     now: fn() -> Timestamp,
@@ -124,8 +128,8 @@ impl Trail {
         self.decision = Some(decision.clone());
     }
 
-    pub fn annotate(&mut self, annotations: impl IntoIterator<Item = (&'static str, String)>) {
-        self.annotations.extend(annotations);
+    pub fn annotate(&mut self, annotations: impl IntoIterator<Item = (impl Into<Cow<'static, str>>, String)>) {
+        self.annotations.extend(annotations.into_iter().map(|(name, text)| (name.into(), text)));
     }
 
     /// Where the request's body is to be left, if the policy wants it.
