@@ -181,16 +181,25 @@ impl Call<'_> {
         Ok(respond::entry(accept, self.served, &entry, self.query, self.cx.now))
     }
 
+    /// The options in the query, with fields as the store names them.
+    fn list_options(&self) -> Result<ListOptions, Status> {
+        let mut options = ListOptions::parse(self.query)?;
+        if !options.fields.is_empty() {
+            options.fields = self.served.strategy.stored_selector(options.fields);
+        }
+        Ok(options)
+    }
+
     async fn list(&self) -> Result<Response<Body>, Status> {
         let accept = self.accept(true)?;
-        let options = ListOptions::parse(self.query)?;
+        let options = self.list_options()?;
         let page = self.server.registry.list(self.served, self.namespace(), &options).await?;
         Ok(respond::list(accept, self.served, page, self.query, self.cx.now))
     }
 
     async fn watch(&self) -> Result<Response<Body>, Status> {
         let accept = negotiate(&self.parts.headers, self.query, self.offer(true, true))?;
-        let mut options = ListOptions::parse(self.query)?;
+        let mut options = self.list_options()?;
         let legacy_name = !self.path.name.is_empty() && options.fields.is_empty();
         if legacy_name {
             options.fields = machinery::selector::FieldSelector::equal("metadata.name", &self.path.name);
@@ -247,7 +256,7 @@ impl Call<'_> {
         let accept = self.accept(false)?;
         let options = body::delete_options(&self.parts.headers, bytes, self.query)?;
         options.check()?;
-        let list = ListOptions::parse(self.query)?;
+        let list = self.list_options()?;
         let registry = &self.server.registry;
         let (items, revision) = registry.delete_collection(&self.cx, self.served, self.namespace(), &list, &options).await?;
         let answer = serde_json::json!({"kind": self.served.resource.list_kind, "apiVersion": self.served.api_version(),

@@ -75,7 +75,6 @@ pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     let config = config::load(&args, terminating.clone()).await?;
     let delay = config::shutdown_delay(&args)?;
-    tokio::spawn(::store::compactor::run(config.storage.clone(), ::store::compactor::INTERVAL));
     let shutdown = daemon::Shutdown::new();
     let ending = shutdown.clone();
     tokio::spawn(async move {
@@ -85,6 +84,7 @@ pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()
     });
     let limits = daemon::http::Limits::default();
     let server = ApiServer::start(config, shutdown.clone()).await?;
+    tokio::spawn(::store::compactor::run(server.server().registry.feed.clone(), ::store::compactor::INTERVAL));
     tracing::info!(%address, "serving");
     daemon::http::serve(listener, Some(tls), limits, shutdown, move |request| {
         let server = server.clone();

@@ -181,6 +181,10 @@ impl Cache {
         if revision > current.revision {
             return Err(StoreError::Future { current: current.revision });
         }
+        let oldest = self.0.feed.oldest();
+        if revision < oldest {
+            return Err(StoreError::Compacted { revision: oldest });
+        }
         if let Some(snapshot) = self.0.state.load().rewind(revision) {
             return Ok(snapshot);
         }

@@ -8,7 +8,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,7 @@ pub struct Feed {
 struct Shared {
     storage: Arc<dyn Storage>,
     position: watch::Sender<u64>,
+    forgotten: AtomicU64,
     subscribers: Mutex<HashMap<Arc<str>, Weak<dyn Subscriber>>>,
 }
 
@@ -59,7 +63,12 @@ impl Drop for Tasks {
 impl Feed {
     /// Starts to follow the store; retries for as long as it is away. Must be called inside a runtime.
     pub fn start(storage: Arc<dyn Storage>) -> Self {
-        let shared = Arc::new(Shared { storage, position: watch::Sender::new(0), subscribers: Mutex::default() });
+        let shared = Arc::new(Shared {
+            storage,
+            position: watch::Sender::new(0),
+            forgotten: AtomicU64::new(0),
+            subscribers: Mutex::default(),
+        });
         let (checks, requests) = mpsc::channel(CHECKS_MAX);
         let follow = tokio::spawn(follow(Arc::clone(&shared)));
         let check = tokio::spawn(check(Arc::clone(&shared.storage), requests));
@@ -73,6 +82,17 @@ impl Feed {
     /// The revision up to which all caches are complete; 0 until the store has answered once.
     pub fn position(&self) -> u64 {
         *self.shared.position.borrow()
+    }
+
+    /// States before `revision` are no longer to be shown, though a cache may still have them: what a client can read must not
+    /// depend on what happens to be in memory.
+    pub fn forget_before(&self, revision: u64) {
+        self.shared.forgotten.fetch_max(revision, Ordering::Relaxed);
+    }
+
+    /// The oldest revision whose state may be shown.
+    pub fn oldest(&self) -> u64 {
+        self.shared.forgotten.load(Ordering::Relaxed)
     }
 
     /// Waits until all caches are complete up to `revision`. The caller sets the time limit.

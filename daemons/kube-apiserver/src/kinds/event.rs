@@ -17,6 +17,8 @@ struct Names {
     last: &'static str,
     count: &'static str,
     controller: &'static str,
+    /// What field selectors say, and what the store indexes; none where the names are the store's.
+    selected: &'static [(&'static str, &'static str)],
 }
 
 const CORE: Names = Names {
@@ -27,6 +29,7 @@ const CORE: Names = Names {
     last: "/lastTimestamp",
     count: "/count",
     controller: "/reportingComponent",
+    selected: &[],
 };
 
 const NEW: Names = Names {
@@ -37,6 +40,16 @@ const NEW: Names = Names {
     last: "/deprecatedLastTimestamp",
     count: "/deprecatedCount",
     controller: "/reportingController",
+    selected: &[
+        ("regarding.kind", "involvedObject.kind"),
+        ("regarding.namespace", "involvedObject.namespace"),
+        ("regarding.name", "involvedObject.name"),
+        ("regarding.uid", "involvedObject.uid"),
+        ("regarding.apiVersion", "involvedObject.apiVersion"),
+        ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        ("regarding.fieldPath", "involvedObject.fieldPath"),
+        ("reportingController", "reportingComponent"),
+    ],
 };
 
 macro_rules! view {
@@ -46,6 +59,10 @@ macro_rules! view {
         impl Rules for $rules {
             fn validate(&self, event: &Value, errors: &mut FieldErrors) {
                 namespaces_agree(event, &$names, errors);
+            }
+
+            fn stored_field(&self, field: &str) -> Option<&'static str> {
+                $names.selected.iter().find(|(name, _)| *name == field).map(|(_, stored)| *stored)
             }
 
             fn columns(&self) -> &'static [Column] {

@@ -39,6 +39,7 @@ mod workloads;
 use jiff::Timestamp;
 use machinery::field::FieldErrors;
 use machinery::meta;
+use machinery::selector::{FieldSelector, FieldTerm};
 use schema::{Resource, TypeRef, builtin};
 use serde_json::{Value, json};
 
@@ -73,6 +74,10 @@ pub trait Rules: Send + Sync + 'static {
     /// Beyond `metadata.name` and `metadata.namespace`.
     fn selectable(&self) -> &'static [Selectable] {
         &[]
+    }
+    /// What the store calls a field that selectors of this version name otherwise.
+    fn stored_field(&self, _field: &str) -> Option<&'static str> {
+        None
     }
     /// Notes who creates the object, in kinds that record it.
     fn set_creator(&self, _object: &mut Value, _user: &User) {}
@@ -272,6 +277,15 @@ impl Strategy {
     pub fn row(&self, object: &Value, now: Timestamp) -> Vec<Value> {
         let row = table::Row { object, now };
         self.rules.columns().iter().map(|column| (column.cell)(&row)).collect()
+    }
+
+    /// The selector in the store's names of fields: versions of a kind share a store, and may name fields differently.
+    pub fn stored_selector(&self, selector: FieldSelector) -> FieldSelector {
+        let stored = |term: &FieldTerm| {
+            let field = self.rules.stored_field(&term.field).map_or_else(|| term.field.clone(), str::to_owned);
+            FieldTerm { field, ..term.clone() }
+        };
+        FieldSelector::new(selector.terms().iter().map(stored).collect())
     }
 
     /// The fields a field selector may name, with their values.

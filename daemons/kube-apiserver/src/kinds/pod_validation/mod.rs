@@ -6,6 +6,7 @@ mod handlers;
 mod network;
 mod scheduling;
 mod security;
+mod sysctls;
 mod update;
 mod volumes;
 

@@ -4,6 +4,7 @@ use machinery::field::{FieldErrors, Path};
 use machinery::names;
 use serde_json::Value;
 
+use super::sysctls::sysctls;
 use crate::kinds::validate::{one_of, required_one_of};
 use crate::kinds::value::{items, number, text, texts, truth};
 
@@ -26,6 +27,7 @@ pub(super) fn container_security(container: &Value, path: &Path, errors: &mut Fi
 
 pub(super) fn security_context(spec: &Value, path: &Path, errors: &mut FieldErrors) {
     let Some(context) = spec.get("securityContext") else { return };
+    sysctls(spec, path, errors);
     let path = path.child("securityContext");
     user_ids(context, &["fsGroup", "runAsUser", "runAsGroup"], &path, errors);
     for (index, group) in items(context, "/supplementalGroups").iter().filter_map(Value::as_i64).enumerate() {
