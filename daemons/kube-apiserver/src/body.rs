@@ -132,7 +132,7 @@ fn wrong_kind(value: &Value, api_version: &str, kind: &str) -> Status {
 }
 
 fn unregistered(api_version: &str, kind: &str) -> String {
-    const SCHEME: &str = "k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30";
+    const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
     format!("no kind {kind:?} is registered for version {api_version:?} in scheme {SCHEME:?}")
 }
 
@@ -293,7 +293,7 @@ mod tests {
             ("v1", "Pod"),
             Err(
                 "Pod in version \"v2\" cannot be handled as a Pod: no kind \"Pod\" is registered for version \"a.b/v2\" in scheme \
-                 \"k8s.io/kubernetes/pkg/api/legacyscheme/scheme.go:30\"",
+                 \"pkg/api/legacyscheme/scheme.go:30\"",
             ),
         );
         check(
