@@ -100,6 +100,15 @@ pub fn object(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -
     Ok(value)
 }
 
+/// Who replaces an object says which.
+pub fn require_name(object: &Value, name: &str) -> Result<(), Status> {
+    if meta::name(object).is_empty() {
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
+}
+
 /// The object of a subresource, of one of the types that all groups share (`Scale`, `Eviction`, `DeleteOptions`…).
 pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, kind: &str) -> Result<Value, Status> {
     let (mut value, repeated) = parse(headers, body, kind)?;
@@ -207,16 +216,22 @@ fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String
     // Upstream decodes custom objects first and looks for unknown fields then; built-in ones in one go.
     let place = if builtin { complaints.len() } else { 0 };
     complaints.splice(place..place, repeated.iter().cloned());
+    complain(cx, complaints)?;
+    if builtin {
+        strict::normalise(value, ty);
+    } else {
+        strict::prune(value, ty);
+    }
+    Ok(())
+}
+
+/// Says it to the client as loudly as it asked for.
+fn complain(cx: &Context, complaints: Vec<String>) -> Result<(), String> {
     match cx.options.field_validation {
         FieldValidation::Ignore => {}
         FieldValidation::Warn => complaints.into_iter().for_each(|warning| cx.warn(warning)),
         FieldValidation::Strict if complaints.is_empty() => {}
         FieldValidation::Strict => return Err(format!("strict decoding error: {}", complaints.join(", "))),
-    }
-    if builtin {
-        strict::normalise(value, ty);
-    } else {
-        strict::prune(value, ty);
     }
     Ok(())
 }
@@ -229,8 +244,11 @@ pub fn patch(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) ->
         return Err(Status::unsupported_media_type(accepted));
     }
     let json = || {
-        let result: Result<Value, _> = machinery::json::parse_strict(body).map(|(value, _)| value);
-        result.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+        let (value, repeated) =
+            machinery::json::parse_strict(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        let repeated: Vec<String> = repeated.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+        complain(cx, repeated).map_err(|why| unfit(&value.to_string(), why))?;
+        Ok::<_, Status>(value)
     };
     Ok(match media_type.as_str() {
         patch::JSON => Patch::Json(json()?),

@@ -222,6 +222,7 @@ impl Call<'_> {
     async fn update(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
         let accept = self.accept(true)?;
         let object = body::object(&self.cx, self.served, &self.parts.headers, bytes)?;
+        body::require_name(&object, &self.path.name)?;
         let written = self.server.registry.update(&self.cx, self.target(), object).await?;
         Ok(self.written(accept, written))
     }

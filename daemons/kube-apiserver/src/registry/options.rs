@@ -43,7 +43,14 @@ impl WriteOptions {
             }
         }
         if options.field_manager.len() > MANAGER_BYTES_MAX {
-            return Err(Status::bad_request(format!("fieldManager: Too long: may not be more than {MANAGER_BYTES_MAX} bytes")));
+            let error = machinery::field::FieldError::too_long(&machinery::field::Path::new("fieldManager"), MANAGER_BYTES_MAX);
+            return Err(Status::invalid(("meta.k8s.io", kind), "", vec![error]));
+        }
+        if let Some((at, c)) = options.field_manager.chars().enumerate().find(|(_, c)| c.is_control()) {
+            let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+            let path = machinery::field::Path::new("fieldManager");
+            let error = machinery::field::FieldError::invalid(&path, options.field_manager.as_str(), why);
+            return Err(Status::invalid(("meta.k8s.io", kind), "", vec![error]));
         }
         options.manager_given = !options.field_manager.is_empty();
         if !options.manager_given {
@@ -178,7 +185,7 @@ impl ListOptions {
                 "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
             )),
             Some(0) if matching == VersionMatch::Exact => Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
             )),
             _ => Ok(()),
         }
@@ -296,7 +303,12 @@ impl DeleteOptions {
     pub fn propagation(&self) -> Result<Option<Propagation>, Status> {
         let forbidden = |detail: &str| {
             let path = machinery::field::Path::new("propagationPolicy");
-            Status::invalid(("meta.k8s.io", "DeleteOptions"), "", vec![machinery::field::FieldError::invalid(&path, detail, "")])
+            let policy = self.propagation_policy.clone().unwrap_or_default();
+            Status::invalid(
+                ("meta.k8s.io", "DeleteOptions"),
+                "",
+                vec![machinery::field::FieldError::invalid(&path, policy, detail)],
+            )
         };
         match (self.propagation_policy.as_deref(), self.orphan_dependents) {
             (Some(_), Some(_)) => Err(forbidden("orphanDependents and deletionPropagation cannot be both set")),
@@ -325,6 +337,18 @@ mod tests {
         for (agent, manager) in [("kubectl/v1.33.0 (linux)", "kubectl"), ("", "unknown"), ("curl", "curl")] {
             assert_eq!(manager_of_agent(agent), manager);
         }
+    }
+
+    #[test]
+    fn names_of_managers() {
+        let check = |manager: &str, code: Option<u16>| {
+            let query = format!("fieldManager={manager}");
+            assert_eq!(WriteOptions::parse(&query, "", "CreateOptions").err().map(|status| status.code()), code, "{manager}");
+        };
+        check("kubectl-client-side-apply", None);
+        check("%C3%A4", None);
+        check("a%00", Some(422));
+        check(&"x".repeat(129), Some(422));
     }
 
     #[test]

@@ -111,8 +111,8 @@ fn check_kind(new: &Value, old: &Value) -> Result<(), Status> {
 fn check_applied(served: &Served, object: &Value) -> Result<(), Status> {
     let (version, kind) = (meta::api_version(object), meta::kind(object));
     if kind != served.resource.kind || version != served.api_version() {
-        let expected = format!("{}, Kind={}", served.api_version(), served.resource.kind);
-        return Err(Status::bad_request(format!("invalid object type: {version}, Kind={kind}; expected {expected}")));
+        let slash = if version.contains('/') { "" } else { "/" };
+        return Err(Status::bad_request(format!("invalid object type: {slash}{version}, Kind={kind}")));
     }
     Ok(())
 }

@@ -47,6 +47,7 @@ async fn get(call: &Call<'_>) -> Result<Response<Body>, Status> {
 async fn update(call: &Call<'_>, bytes: &[u8]) -> Result<Response<Body>, Status> {
     let accept = call.accept(true)?;
     let object = body::object(&call.cx, call.served, &call.parts.headers, bytes)?;
+    body::require_name(&object, &call.path.name)?;
     let written = call.server.registry.update(&call.cx, call.target(), object).await?;
     Ok(call.written(accept, written))
 }

@@ -223,9 +223,11 @@ pub fn apply(
     if meta::get_path(applied, &["metadata", "managedFields"]).is_some_and(|m| !m.is_null()) {
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".to_owned()));
     }
-    walk::validate(applied, ty).map_err(|errors| ApplyError::Type {
-        object: format!("{}/{}; {version}, Kind={}", meta::namespace(applied), meta::name(applied), meta::kind(applied)),
-        errors,
+    walk::validate(applied, ty).map_err(|errors| {
+        // Go prints the core group as an empty name before the slash.
+        let slash = if version.contains('/') { "" } else { "/" };
+        let (namespace, name, kind) = (meta::namespace(applied), meta::name(applied), meta::kind(applied));
+        ApplyError::Type { object: format!("{namespace}/{name}; {slash}{version}, Kind={kind}"), errors }
     })?;
 
     let before = live.map_or_else(|| empty_of(applied), without_managers);
