@@ -158,8 +158,6 @@ fn api_server(dir: &Path, program: &Path, ports: Ports, etcd_url: &str, extra: &
         &format!("--etcd-servers={etcd_url}"),
         &format!("--secure-port={}", ports.server),
         "--bind-address=127.0.0.1",
-        // Of a range for documentation: nobody is there, and a loopback address cannot be an endpoint.
-        "--advertise-address=192.0.2.1",
         "--authorization-mode=Node,RBAC",
         &format!("--service-cluster-ip-range={SERVICES}"),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",

@@ -19,6 +19,8 @@ use kctl_tests::process::Process;
 const NODES: &[&str] = &["node-a", "node-b"];
 const LIST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conformance.txt");
 const TIMEOUT: &str = "90m";
+/// The address is of a range for documentation: nobody is there, and a loopback address cannot be an endpoint.
+const FLAGS: &[&str] = &["--allow-privileged", "--advertise-address=192.0.2.1"];
 
 struct Arguments {
     e2e_test: PathBuf,
@@ -75,7 +77,7 @@ fn main() -> Result<ExitCode> {
     let chosen = names(&read(&arguments.tests)?);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ports = arguments.port.map_or_else(Ports::free, |first| Ok(Ports::from(first)))?;
-    let mut plane = runtime.block_on(Plane::start(&arguments.dir, &arguments.api_server, ports, &["--allow-privileged"]))?;
+    let mut plane = runtime.block_on(Plane::start(&arguments.dir, &arguments.api_server, ports, FLAGS))?;
     plane.start_controllers(&arguments.controllers)?;
     runtime.block_on(nodes::create(&plane.client, NODES))?;
     let client = plane.client.clone();
