@@ -325,7 +325,8 @@ mod tests {
         let mut waits = Box::pin(fairness.seat(&bob, 1));
         assert!(futures::poll!(waits.as_mut()).is_pending());
         drop(waits);
-        assert_eq!((fairness.state().dispatcher.waiting("tiny"), fairness.state().waiting.len()), (0, 0));
+        assert_eq!(fairness.state().dispatcher.waiting("tiny"), 0);
+        assert!(fairness.state().waiting.is_empty());
         // Served, and gone before it noticed.
         let mut waits = Box::pin(fairness.seat(&bob, 1));
         assert!(futures::poll!(waits.as_mut()).is_pending());
