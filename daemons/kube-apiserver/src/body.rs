@@ -207,8 +207,10 @@ pub fn unfit(object: &str, why: impl Into<String>) -> Status {
 
 fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String], builtin: bool) -> Result<(), String> {
     let problems = strict::check(value, ty);
-    // Custom objects are decoded as they are: that a value is of the wrong type is for their validation to say.
-    if let Some(fatal) = problems.iter().find(|problem| problem.is_fatal() && builtin) {
+    // Custom objects are decoded as they are: that a value is of the wrong type is for their validation to say, but
+    // for metadata, which is every object's.
+    let typed = |path: &str| builtin || path == "metadata" || path.starts_with("metadata.");
+    if let Some(fatal) = problems.iter().find(|problem| problem.is_fatal() && typed(&problem.path)) {
         return Err(fatal.to_string());
     }
     let unknown = problems.iter().filter(|problem| !problem.is_fatal());

@@ -72,7 +72,7 @@ pub async fn handle(
         let _ = wanted.0.set(Content { media_type: media_type.to_owned(), bytes: bytes.clone() });
     }
     let call = Call { server, served: &served, path, parts, query: &query, cx };
-    if let Some(warning) = deprecation(path) {
+    if let Some(warning) = deprecation(path).or_else(|| served.custom()?.deprecation()) {
         call.cx.warn(warning);
     }
     // A refusal carries the warnings too: they often say why.

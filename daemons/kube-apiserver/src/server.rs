@@ -28,7 +28,7 @@ use crate::authz::rbac::Rbac;
 use crate::authz::webhook::AccessWebhook;
 use crate::authz::{Authorizer, Mode};
 use crate::bootstrap;
-use crate::custom::{self, CustomResources};
+use crate::custom;
 use crate::filters::audit::Audit;
 use crate::filters::fairness::{self, Fairness};
 use crate::follow;
@@ -184,7 +184,6 @@ pub struct Server {
     pub audit: Option<Arc<Audit>>,
     pub limits: Limits,
     pub checks: Checks,
-    pub custom: CustomResources,
     pub token_signer: Option<TokenSigner>,
     pub token_lifetimes: Lifetimes,
     pub jwks_uri: String,
@@ -253,7 +252,6 @@ impl ApiServer {
             audit: config.audit.map(Arc::new),
             limits: config.limits,
             checks: Checks::new(),
-            custom: CustomResources::default(),
             token_signer: config.token_signer,
             token_lifetimes: config.token_lifetimes,
             jwks_uri,
@@ -270,7 +268,7 @@ impl ApiServer {
             let apply = move |_: &str, name: &str, object: Option<&_>| fairness.apply(plural, name, object);
             follow::spawn(&server, fairness::config::GROUP, plural, apply);
         }
-        custom::definitions::start(&server);
+        custom::start(&server);
         let ready = bootstrap::start(
             &server,
             bootstrap::Facts {

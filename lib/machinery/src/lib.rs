@@ -16,6 +16,7 @@ pub mod patch;
 pub mod pod;
 pub mod quantity;
 pub mod quota;
+pub mod regexp;
 pub mod selector;
 pub mod status;
 pub mod time;

@@ -33,7 +33,7 @@ pub struct Builtin {
     pub resources: Vec<Resource>,
     pub(crate) types: Types,
     /// Group and version to the prefix of their types' names.
-    pub(crate) modules: Vec<Module>,
+    pub(crate) modules: Vec<Module<'static>>,
     /// The values of fields that have a closed set of them.
     pub(crate) enums: HashMap<(NodeId, &'static str), Vec<&'static str>>,
     /// Defaults that OpenAPI declares, as JSON.
@@ -41,10 +41,11 @@ pub struct Builtin {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Module {
-    pub(crate) group: &'static str,
-    pub(crate) version: &'static str,
-    pub(crate) prefix: &'static str,
+pub(crate) struct Module<'m> {
+    pub(crate) group: &'m str,
+    pub(crate) version: &'m str,
+    /// What the names of its types begin with.
+    pub(crate) prefix: &'m str,
     pub(crate) served: bool,
 }
 
@@ -89,7 +90,7 @@ impl Builtin {
         &self.types
     }
 
-    pub(crate) fn module(&self, group: &str, version: &str) -> Option<&Module> {
+    pub(crate) fn module(&self, group: &str, version: &str) -> Option<&Module<'static>> {
         self.modules.iter().find(|module| module.group == group && module.version == version)
     }
 }

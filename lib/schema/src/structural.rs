@@ -3,7 +3,7 @@
 //! What the arena cannot say (formats, bounds, patterns, CEL rules) is not checked here.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -18,15 +18,22 @@ const DEPTH_MAX: usize = 64;
 pub struct Structural {
     types: Types,
     root: NodeId,
-    defaults: HashMap<(NodeId, String), Value>,
+    /// By the node of the property: each has one of its own.
+    defaults: HashMap<NodeId, Value>,
+    nullable: HashSet<NodeId>,
 }
 
 impl Structural {
     /// Compiles the `openAPIV3Schema` of a version. Objects get `apiVersion`, `kind` and `metadata` as all kinds have them.
     pub fn compile(schema: &Value, kind: &str) -> Self {
-        let mut compiler = Compiler { types: Types::default(), defaults: HashMap::new(), imported: HashMap::new() };
+        let mut compiler = Compiler::default();
         let root = compiler.resource(schema, kind, 0);
-        Self { types: compiler.types, root, defaults: compiler.defaults }
+        Self { types: compiler.types, root, defaults: compiler.defaults, nullable: compiler.nullable }
+    }
+
+    /// Whether an object may lack something that [`Self::default`] adds.
+    pub fn has_defaults(&self) -> bool {
+        !self.defaults.is_empty()
     }
 
     /// The type of an object.
@@ -34,7 +41,8 @@ impl Structural {
         self.types.at(self.root)
     }
 
-    /// Fills in the declared defaults, also inside what defaults have added.
+    /// Fills in the declared defaults, also inside what defaults have added. A null that may not be one is as good as nothing:
+    /// it gets the default, or goes.
     pub fn default(&self, object: &mut Value) {
         self.default_at(object, self.root, 0);
     }
@@ -46,18 +54,16 @@ impl Structural {
         match (&self.types.nodes[node.0 as usize], value) {
             (Node::Object(object), Value::Object(map)) => {
                 for field in &object.fields {
-                    let default = self.defaults.get(&(node, field.name.clone().into_owned()));
-                    if let Some(default) = default
-                        && map.get(field.name.as_ref()).is_none_or(Value::is_null)
-                    {
-                        map.insert(field.name.clone().into_owned(), default.clone());
-                    }
+                    self.default_field(map, &field.name, field.node);
                     if let Some(value) = map.get_mut(field.name.as_ref()) {
                         self.default_at(value, field.node, depth + 1);
                     }
                 }
             }
             (Node::Map { value: inner, .. }, Value::Object(map)) => {
+                if !self.nullable.contains(inner) {
+                    map.retain(|_, value| !value.is_null());
+                }
                 map.values_mut().for_each(|value| self.default_at(value, *inner, depth + 1));
             }
             (Node::List { item, .. }, Value::Array(items)) => {
@@ -66,11 +72,28 @@ impl Structural {
             _ => {}
         }
     }
+
+    fn default_field(&self, map: &mut Map<String, Value>, name: &str, node: NodeId) {
+        let is_null = map.get(name).map(Value::is_null);
+        if is_null == Some(false) || (is_null == Some(true) && self.nullable.contains(&node)) {
+            return;
+        }
+        match self.defaults.get(&node) {
+            Some(default) => {
+                map.insert(name.to_owned(), default.clone());
+            }
+            None => {
+                map.remove(name);
+            }
+        }
+    }
 }
 
+#[derive(Default)]
 struct Compiler {
     types: Types,
-    defaults: HashMap<(NodeId, String), Value>,
+    defaults: HashMap<NodeId, Value>,
+    nullable: HashSet<NodeId>,
     /// Nodes of the built-in table to their copies here.
     imported: HashMap<NodeId, NodeId>,
 }
@@ -101,8 +124,8 @@ impl Compiler {
         };
         for (field_name, property) in schema["properties"].as_object().into_iter().flatten() {
             let node = self.node(property, depth + 1);
-            if let Some(default) = property.get("default") {
-                self.defaults.insert((id, field_name.clone()), default.clone());
+            if let Some(default) = property.get("default").filter(|default| !default.is_null()) {
+                self.defaults.insert(node, default.clone());
             }
             let required = required.contains(&field_name.as_str());
             object.fields.push(field(Cow::Owned(field_name.clone()), node, required));
@@ -113,6 +136,14 @@ impl Compiler {
     }
 
     fn node(&mut self, schema: &Value, depth: usize) -> NodeId {
+        let id = self.any_node(schema, depth);
+        if schema["nullable"] == true {
+            self.nullable.insert(id);
+        }
+        id
+    }
+
+    fn any_node(&mut self, schema: &Value, depth: usize) -> NodeId {
         let node = match schema["type"].as_str() {
             _ if depth > DEPTH_MAX => Node::Any(AnyKind::Json),
             _ if schema["x-kubernetes-int-or-string"] == true => Node::Scalar(Scalar::IntOrString),
@@ -134,6 +165,8 @@ impl Compiler {
             Some("integer") => Node::Scalar(Scalar::Int64),
             Some("number") => Node::Scalar(Scalar::Float),
             Some("boolean") => Node::Scalar(Scalar::Bool),
+            // Anything is allowed here, but what is declared of an object counts.
+            None if preserves(schema) && schema["properties"].is_object() => return self.object(schema, "", depth),
             _ => Node::Any(AnyKind::Json),
         };
         self.types.add(node)
@@ -276,7 +309,7 @@ mod tests {
     #[test]
     fn defaults_are_filled_in() {
         let structural = compiled();
-        let mut object = json!({"spec": {"mode": "x", "ports": [{"name": "a"}]}});
+        let mut object = json!({"spec": {"mode": "x", "labels": null, "size": null, "ports": [{"name": "a"}]}});
         structural.default(&mut object);
         assert_eq!(object, json!({"spec": {"mode": "x", "size": 1, "ports": [{"name": "a", "port": 80}]}}));
     }

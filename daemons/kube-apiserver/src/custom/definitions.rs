@@ -2,97 +2,105 @@
 
 use std::sync::Arc;
 
-use ::store::{ListOptions, StoreError};
 use schema::{Resource, Subresource, Verb};
 use serde_json::Value;
 
-use super::CustomType;
+use super::{CustomType, Selectable, controller, naming};
 use crate::kinds::Strategy;
 use crate::registry::store::ResourceStore;
 use crate::registry::{Registry, Served, TypeSource};
 use crate::server::Server;
 use crate::{discovery, follow};
 
-const GROUP: &str = "apiextensions.k8s.io";
-/// Objects removed from the store at once when their definition is gone.
-const REMOVE_PAGE: usize = 500;
+pub(super) const GROUP: &str = "apiextensions.k8s.io";
+pub(super) const PLURAL: &str = "customresourcedefinitions";
 
 /// Starts to follow the definitions.
 pub fn start(server: &Arc<Server>) {
     let registry = server.registry.clone();
-    follow::spawn(server, GROUP, "customresourcedefinitions", move |_namespace, name, definition| {
+    let queue = controller::start(server);
+    follow::spawn(server, GROUP, PLURAL, move |_namespace, name, definition| {
         // A definition is named PLURAL.GROUP, which is all that is left of a deleted one.
         let Some((plural, group)) = name.split_once('.') else { return };
-        let is_builtin = schema::builtin().resources.iter().any(|r| r.group == group && r.plural == plural);
-        if is_builtin {
+        queue.add(name);
+        if is_builtin(group, plural) {
             tracing::warn!(name, "the definition of a built-in resource is not served");
             return;
         }
-        match definition {
-            Some(definition) => {
-                let served = declared(definition).into_iter().map(|(resource, ty)| serve(&registry, resource, ty));
-                registry.replace_custom(group, plural, served.collect());
-            }
-            None => {
-                registry.replace_custom(group, plural, Vec::new());
-                tokio::spawn(remove_all(registry.clone(), group.to_owned(), plural.to_owned()));
-            }
+        match definition.filter(|definition| naming::is_true(definition, "Established")) {
+            Some(definition) => registry.replace_custom(group, plural, served(&registry, definition)),
+            None => registry.replace_custom(group, plural, Vec::new()),
         }
     });
 }
 
-fn serve(registry: &Registry, resource: Resource, ty: CustomType) -> Served {
-    let strategy = Strategy::custom(resource.subresource("status").is_some());
-    let store =
-        registry.store_of(&resource.group, &resource.plural, || ResourceStore::custom(&registry.feed, &resource, strategy));
-    Served { resource, strategy, store, types: TypeSource::Custom(Arc::new(ty)) }
+pub(super) fn is_builtin(group: &str, plural: &str) -> bool {
+    schema::builtin().resources.iter().any(|r| r.group == group && r.plural == plural)
 }
 
-/// The resources of a definition, the stored version first: the store is made of it.
+/// What a definition serves: one entry for each version, over one store.
+fn served(registry: &Registry, definition: &Value) -> Vec<Served> {
+    let versions = definition["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
+    let stored = versions.iter().find(|version| version["storage"] == true).map(|version| resource(definition, version));
+    let Some(stored) = stored else { return Vec::new() };
+    let mut fields: Vec<Selectable> = Vec::new();
+    for field in versions.iter().flat_map(Selectable::of) {
+        if !fields.iter().any(|known| known.name == field.name) {
+            fields.push(field);
+        }
+    }
+    let store = registry.custom_store(ResourceStore::custom(&registry.feed, &stored, fields));
+    let serve = |(resource, ty): (Resource, CustomType)| Served {
+        strategy: Strategy::custom(resource.subresource("status").is_some()),
+        resource,
+        store: store.clone(),
+        types: TypeSource::Custom(Arc::new(ty)),
+    };
+    declared(definition).into_iter().map(serve).collect()
+}
+
+/// The served versions of a definition, the stored one first.
 fn declared(definition: &Value) -> Vec<(Resource, CustomType)> {
-    let spec = &definition["spec"];
-    let mut versions: Vec<&Value> = spec["versions"].as_array().into_iter().flatten().filter(|v| v["served"] == true).collect();
+    let all = definition["spec"]["versions"].as_array();
+    let mut versions: Vec<&Value> = all.into_iter().flatten().filter(|v| v["served"] == true).collect();
     versions.sort_by_key(|version| {
         let name = version["name"].as_str().unwrap_or_default();
         (version["storage"] != true, std::cmp::Reverse(discovery::version_priority(name)))
     });
-    let kind = spec["names"]["kind"].as_str().unwrap_or_default();
-    versions.into_iter().map(|version| (resource(definition, version), CustomType::new(version.clone(), kind))).collect()
+    versions.into_iter().map(|version| (resource(definition, version), CustomType::new(definition, version))).collect()
 }
 
 fn resource(definition: &Value, version: &Value) -> Resource {
     let spec = &definition["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let list = |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    let names = &spec["names"];
-    let (group, version_name, kind) = (text(&spec["group"]), text(&version["name"]), text(&names["kind"]));
+    let accepted = &definition["status"]["acceptedNames"];
+    let names = if accepted["plural"].is_string() { accepted } else { &spec["names"] };
+    let (group, version_name, kind) = (text(&spec["group"]), text(&version["name"]), text(&spec["names"]["kind"]));
     let mut subresources = Vec::new();
-    if version["subresources"]["status"].is_object() {
+    let mut add = |name: &str, group: &str, version: &str, kind: &str| {
         subresources.push(Subresource {
-            name: "status".to_owned(),
-            group: group.clone(),
-            version: version_name.clone(),
-            kind: kind.clone(),
+            name: name.to_owned(),
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
             verbs: vec![Verb::Get, Verb::Patch, Verb::Update],
         });
+    };
+    if version["subresources"]["status"].is_object() {
+        add("status", &group, &version_name, &kind);
     }
     if version["subresources"]["scale"].is_object() {
-        subresources.push(Subresource {
-            name: "scale".to_owned(),
-            group: "autoscaling".to_owned(),
-            version: "v1".to_owned(),
-            kind: "Scale".to_owned(),
-            verbs: vec![Verb::Get, Verb::Patch, Verb::Update],
-        });
+        add("scale", "autoscaling", "v1", "Scale");
     }
     let or = |value: String, default: String| if value.is_empty() { default } else { value };
     Resource {
-        plural: text(&names["plural"]),
+        plural: text(&spec["names"]["plural"]),
         singular: or(text(&names["singular"]), kind.to_lowercase()),
         short_names: list(&names["shortNames"]),
         categories: list(&names["categories"]),
         namespaced: spec["scope"] == "Namespaced",
-        list_kind: or(text(&names["listKind"]), format!("{kind}List")),
+        list_kind: or(text(&spec["names"]["listKind"]), format!("{kind}List")),
         verbs: Verb::ALL.to_vec(),
         subresources,
         storage_version: version["storage"] == true,
@@ -100,33 +108,6 @@ fn resource(definition: &Value, version: &Value) -> Resource {
         group,
         version: version_name,
         kind,
-    }
-}
-
-/// Objects do not outlive their definition.
-async fn remove_all(registry: Arc<Registry>, group: String, plural: String) {
-    let prefix = format!("/registry/{group}/{plural}/");
-    let storage = registry.feed.storage().clone();
-    loop {
-        let page = match storage.list(&prefix, ListOptions { limit: REMOVE_PAGE, ..ListOptions::default() }).await {
-            Ok(page) => page,
-            Err(error) => {
-                tracing::warn!(%error, group, plural, "removing the objects of a deleted definition");
-                return;
-            }
-        };
-        if page.items.is_empty() {
-            return;
-        }
-        for item in &page.items {
-            match storage.delete(&item.key, item.revision).await {
-                Ok(_) | Err(StoreError::NotFound | StoreError::Conflict { .. }) => {}
-                Err(error) => {
-                    tracing::warn!(%error, group, plural, "removing the objects of a deleted definition");
-                    return;
-                }
-            }
-        }
     }
 }
 

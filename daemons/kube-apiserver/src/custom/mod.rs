@@ -1,48 +1,98 @@
 //! Custom resources: what a CustomResourceDefinition declares, in the form the registry serves.
-//!
-//! **Limit:** versions convert by their `apiVersion` alone (no conversion webhooks); see `validate.rs` for what of a schema is
-//! not enforced.
 
+pub mod cleanup;
+mod columns;
+mod controller;
+pub mod definition;
 pub mod definitions;
-mod validate;
+mod embedded;
+mod list_types;
+pub mod naming;
+mod scale;
+mod validator;
 
-use std::collections::BTreeMap;
-use std::sync::RwLock;
+use std::hash::{DefaultHasher, Hasher};
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use machinery::field::FieldErrors;
-use machinery::meta;
-use schema::TypeRef;
+use machinery::field::{FieldErrors, Path};
+use machinery::jsonpath::{self, JsonPath};
+use schema::openapi::CustomVersion;
 use schema::structural::Structural;
-use serde_json::{Value, json};
+use schema::{Resource, TypeRef, strict};
+use serde_json::Value;
+
+use columns::Columns;
+use scale::Scale;
+use validator::Validator;
+
+pub use definitions::start;
 
 /// One version of a custom resource.
 pub struct CustomType {
     /// The version's entry in the definition.
     version: Value,
     structural: Option<Structural>,
+    validator: Validator,
+    columns: Columns,
+    scale: Option<Scale>,
+    selectable: Vec<Selectable>,
+    has_list_types: bool,
+    has_embedded: bool,
+    /// Stored objects may differ from what the schema makes of them: it has defaults, or was another one before.
+    rewrites: bool,
+    terminating: bool,
+    fingerprint: u64,
+    /// What clients of a deprecated version are told.
+    deprecation: Option<String>,
 }
 
-/// All definitions that are established.
-#[derive(Default)]
-pub struct CustomResources {
-    documents: RwLock<BTreeMap<String, Bytes>>,
+/// A field that selectors may name, with the path to its value.
+#[derive(Clone, Debug)]
+pub struct Selectable {
+    pub name: String,
+    path: Option<JsonPath>,
 }
 
-impl CustomResources {
-    /// The OpenAPI v3 documents of custom groups, by path.
-    pub fn openapi_documents(&self) -> Vec<(String, Bytes)> {
-        let documents = self.documents.read().unwrap_or_else(|e| e.into_inner());
-        documents.iter().map(|(path, document)| (path.clone(), document.clone())).collect()
+impl Selectable {
+    /// The fields that a version declares.
+    pub fn of(version: &Value) -> Vec<Self> {
+        let fields = version["selectableFields"].as_array().into_iter().flatten();
+        let paths = fields.filter_map(|field| field["jsonPath"].as_str());
+        let new = |path: &str| Self {
+            name: path.trim_start_matches('.').to_owned(),
+            path: JsonPath::parse(&format!("{{{path}}}")).ok().map(|path| path.allow_missing(true)),
+        };
+        paths.map(new).collect()
+    }
+
+    pub fn value(&self, object: &Value) -> String {
+        let found = self.path.as_ref().and_then(|path| path.find(object).ok());
+        let value = found.and_then(|results| results.into_iter().next()?.into_iter().next());
+        value.filter(|value| !value.is_null()).map(|value| jsonpath::text(&value)).unwrap_or_default()
     }
 }
 
 impl CustomType {
-    pub fn new(version: Value, kind: &str) -> Self {
+    /// What one version of a definition declares.
+    pub fn new(definition: &Value, version: &Value) -> Self {
+        let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_default();
         let schema = &version["schema"]["openAPIV3Schema"];
         let structural = schema.is_object().then(|| Structural::compile(schema, kind));
-        Self { version, structural }
+        let changed = definition["metadata"]["generation"].as_i64().unwrap_or(1) > 1;
+        Self {
+            validator: Validator::compile(schema),
+            columns: Columns::new(version),
+            scale: Scale::new(version),
+            selectable: Selectable::of(version),
+            has_list_types: list_types::is_in(schema),
+            has_embedded: embedded::is_in(schema),
+            rewrites: changed || structural.as_ref().is_some_and(Structural::has_defaults),
+            terminating: naming::is_true(definition, "Terminating"),
+            fingerprint: fingerprint(version),
+            deprecation: deprecation(definition, version),
+            version: version.clone(),
+            structural,
+        }
     }
 
     /// The structural schema as a type.
@@ -62,48 +112,99 @@ impl CustomType {
         }
     }
 
-    /// Everything in the object that the schema refuses.
-    pub fn validate(&self, object: &Value) -> FieldErrors {
-        validate::validate(self.schema(), object)
+    /// Whether [`Self::complete`] may change an object that is stored.
+    pub fn rewrites(&self) -> bool {
+        self.rewrites
+    }
+
+    /// What a stored object is under today's schema: pruned and with today's defaults.
+    pub fn complete(&self, object: &mut Value) {
+        if let Some(structural) = &self.structural {
+            strict::prune(object, structural.type_ref());
+            structural.default(object);
+        }
+    }
+
+    /// Everything in the object that the schema refuses. What is not new is forgiven (KEP-4008); an update of the `status`
+    /// subresource answers for the status alone.
+    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        if subresource == "status" {
+            if let (Some(status), Some(validator)) = (object.get("status"), self.validator.property("status")) {
+                let old = old.and_then(|old| old.get("status"));
+                errors.extend(validator.validate(status, old, &Path::new("status")));
+            }
+        } else {
+            errors.extend(self.validator.validate(object, old, &Path::root()));
+        }
+        if let Some(scale) = &self.scale {
+            if subresource != "status" {
+                scale.validate_spec(object, &mut errors);
+            }
+            scale.validate_status(object, &mut errors);
+        }
+        if self.has_embedded && subresource != "status" {
+            errors.extend(embedded::validate(self.schema(), object, &Path::root()));
+        }
+        if self.has_list_types && old.is_none_or(|old| list_types::validate(self.schema(), old).is_empty()) {
+            errors.extend(list_types::validate(self.schema(), object));
+        }
+        errors
     }
 
     /// The columns of its tables: the declared ones, else the age.
     pub fn columns(&self) -> Value {
-        let mut columns = vec![json!({"name": "Name", "type": "string", "format": "name",
-            "description": "Name must be unique within a namespace.", "priority": 0})];
-        columns.extend(self.printer_columns().iter().map(|column| {
-            json!({"name": column["name"], "type": column["type"], "format": column["format"].as_str().unwrap_or_default(),
-                "description": column["description"].as_str().unwrap_or_default(), "priority": column["priority"].as_i64().unwrap_or(0)})
-        }));
-        Value::Array(columns)
-    }
-
-    fn printer_columns(&self) -> Vec<Value> {
-        let declared = self.version["additionalPrinterColumns"].as_array().filter(|columns| !columns.is_empty());
-        declared
-            .cloned()
-            .unwrap_or_else(|| vec![json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})])
+        self.columns.definitions()
     }
 
     /// One row, a cell for each column.
     pub fn cells(&self, object: &Value, now: Timestamp) -> Vec<Value> {
-        let mut cells = vec![json!(meta::name(object))];
-        for column in self.printer_columns() {
-            let path = column["jsonPath"].as_str().unwrap_or_default().trim_start_matches('.').to_owned();
-            let value = meta::get_dotted(object, &path).cloned().unwrap_or(Value::Null);
-            let date = column["type"] == "date";
-            cells.push(match value.as_str().and_then(|text| text.parse::<Timestamp>().ok()).filter(|_| date) {
-                Some(then) => json!(machinery::time::age(then, now)),
-                None => value,
-            });
-        }
-        cells
+        self.columns.cells(object, now)
     }
 
     /// Where the numbers of its scale are: spec, status, and the selector's text.
     pub fn scale_paths(&self) -> (String, String, Option<String>) {
-        let scale = &self.version["subresources"]["scale"];
-        let path = |field: &str| scale[field].as_str().map(|path| path.trim_start_matches('.').to_owned());
-        (path("specReplicasPath").unwrap_or_default(), path("statusReplicasPath").unwrap_or_default(), path("labelSelectorPath"))
+        self.scale.as_ref().map(Scale::paths).unwrap_or_default()
     }
+
+    /// Whether selectors may name the field, beside those of metadata.
+    pub fn is_selectable(&self, field: &str) -> bool {
+        self.selectable.iter().any(|selectable| selectable.name == field)
+    }
+
+    /// The version as OpenAPI documents show it.
+    pub fn described<'c>(&'c self, resource: &'c Resource) -> CustomVersion<'c> {
+        let selectable = self.selectable.iter().map(|field| field.name.as_str()).collect();
+        CustomVersion { resource, schema: self.schema(), selectable }
+    }
+
+    /// Changes with the version's declaration.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// Whether the definition is going: its objects go first, and none may come.
+    pub fn is_terminating(&self) -> bool {
+        self.terminating
+    }
+
+    pub fn deprecation(&self) -> Option<&str> {
+        self.deprecation.as_deref()
+    }
+}
+
+fn deprecation(definition: &Value, version: &Value) -> Option<String> {
+    if version["deprecated"] != true {
+        return None;
+    }
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, name) = (text(&definition["spec"]["group"]), text(&version["name"]));
+    let kind = text(&definition["spec"]["names"]["kind"]);
+    Some(version["deprecationWarning"].as_str().map_or_else(|| format!("{group}/{name} {kind} is deprecated"), str::to_owned))
+}
+
+fn fingerprint(version: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(version.to_string().as_bytes());
+    hasher.finish()
 }

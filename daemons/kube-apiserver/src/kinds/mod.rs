@@ -233,14 +233,26 @@ impl Strategy {
     pub fn prepare_for_update(&self, new: &mut Value, old: &Value, subresource: &str) {
         match subresource {
             "" if self.has_status => value::restore(new, old, "status"),
-            "status" => keep_all_but_status(new, old),
+            "status" => {
+                keep_all_but_status(new, old);
+                if self.is_custom() {
+                    keep_metadata(new, old);
+                }
+            }
             _ => {}
         }
         self.rules.prepare_for_update(new, old, subresource);
         if self.rules.has_generation() {
-            let generation = meta::generation(old) + i64::from(subresource != "status" && is_changed(new, old));
+            // A custom resource without that subresource has a status like any other field.
+            let status = self.is_custom() && !self.has_status && new.get("status") != old.get("status");
+            let changed = subresource != "status" && (status || is_changed(new, old));
+            let generation = meta::generation(old) + i64::from(changed);
             meta::metadata_mut(new).insert("generation".to_owned(), json!(generation));
         }
+    }
+
+    fn is_custom(&self) -> bool {
+        self.ty.is_none()
     }
 
     /// Notes who creates the object, in kinds that record it.
@@ -305,6 +317,15 @@ fn keep_all_but_status(new: &mut Value, old: &Value) {
     for (field, value) in old.iter().filter(|(field, _)| kept(field)) {
         new.insert(field.clone(), value.clone());
     }
+}
+
+/// An update of a custom resource's status leaves its metadata as it is, but for who changed what.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let managed = meta::metadata_mut(new).remove("managedFields");
+    value::restore(new, old, "metadata");
+    let metadata = meta::metadata_mut(new);
+    metadata.remove("managedFields");
+    metadata.extend(managed.map(|managed| ("managedFields".to_owned(), managed)));
 }
 
 /// Whether anything but metadata and status differs.

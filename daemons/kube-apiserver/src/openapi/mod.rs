@@ -1,11 +1,17 @@
 //! OpenAPI documents, made on demand.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use machinery::status::Status;
+use schema::openapi::{self, CustomVersion};
 use serde_json::{Map, Value, json};
 
+use crate::registry::{Registry, Served};
 use crate::respond::accept::Wire;
 use crate::respond::{self, Body};
 use crate::server::Server;
@@ -13,33 +19,89 @@ use crate::server::Server;
 /// Without the `@` by which clients ask for it: Go's clients cannot parse that in a Content-Type.
 const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// OpenAPI v2, in JSON or in the protobuf that older clients insist on. Made anew each time: it is asked for rarely, and large.
-pub fn v2(_server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
-    use schema::openapi::{v2, v2_proto};
+/// The custom resources that are served, by group, version and name.
+fn custom_resources(registry: &Registry) -> Vec<Arc<Served>> {
+    let mut customs: Vec<Arc<Served>> = registry.all().into_iter().filter(|served| served.custom().is_some()).collect();
+    let key = |served: &Served| {
+        let resource = &served.resource;
+        (resource.group.clone(), resource.version.clone(), resource.plural.clone())
+    };
+    customs.sort_by_cached_key(|served| key(served));
+    customs
+}
+
+fn described(customs: &[Arc<Served>]) -> Vec<CustomVersion<'_>> {
+    customs.iter().filter_map(|served| Some(served.custom()?.described(&served.resource))).collect()
+}
+
+/// Changes with anything that documents of these resources show.
+fn hash(customs: &[Arc<Served>]) -> String {
+    let mut hasher = DefaultHasher::new();
+    for served in customs {
+        let resource = &served.resource;
+        for text in [&resource.group, &resource.version, &resource.plural, &resource.kind, &resource.list_kind] {
+            hasher.write(text.as_bytes());
+            hasher.write_u8(0);
+        }
+        hasher.write_u8(u8::from(resource.namespaced));
+        hasher.write_usize(resource.subresources.len());
+        hasher.write_u64(served.custom().map_or(0, |custom| custom.fingerprint()));
+    }
+    format!("{:016X}{:016X}", openapi::table_hash(), hasher.finish())
+}
+
+/// OpenAPI v2, in JSON or in the protobuf that older clients insist on. Made anew each time: it is asked for rarely, and large;
+/// who has it already is told so.
+pub fn v2(server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.contains("proto-openapi.spec.v2") {
-        return Ok(respond::response(StatusCode::OK, V2_PROTOBUF, respond::full(v2_proto())));
+    let protobuf = accept.contains("proto-openapi.spec.v2");
+    if !protobuf && !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
+        return Err(Status::not_acceptable(&["application/json", V2_PROTOBUF]));
     }
-    if accept.is_empty() || accept.contains("json") || accept.contains("*/*") {
-        return Ok(respond::response(StatusCode::OK, "application/json", respond::full(v2())));
+    let customs = custom_resources(&server.registry);
+    let etag = format!("\"{}\"", hash(&customs));
+    let content_type = if protobuf { V2_PROTOBUF } else { "application/json" };
+    let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&etag);
+    let mut response = if known {
+        respond::response(StatusCode::NOT_MODIFIED, content_type, respond::full(Bytes::new()))
+    } else {
+        let described = described(&customs);
+        let document = if protobuf { openapi::v2_proto(&described) } else { openapi::v2(&described) };
+        respond::response(StatusCode::OK, content_type, respond::full(document))
+    };
+    set(&mut response, header::ETAG, &etag);
+    set(&mut response, header::VARY, "Accept");
+    Ok(response)
+}
+
+fn set(response: &mut Response<Body>, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
     }
-    Err(Status::not_acceptable(&["application/json", V2_PROTOBUF]))
+}
+
+/// The v3 documents there are, with the hash of each.
+fn v3_hashes(server: &Server) -> BTreeMap<String, String> {
+    let mut by_version: BTreeMap<String, Vec<Arc<Served>>> = BTreeMap::new();
+    for served in custom_resources(&server.registry) {
+        let path = format!("apis/{}/{}", served.resource.group, served.resource.version);
+        by_version.entry(path).or_default().push(served);
+    }
+    let customs = by_version.into_iter().map(|(path, customs)| (path, hash(&customs)));
+    let builtin = openapi::v3_index().into_iter().map(|entry| (entry.path, entry.hash));
+    customs.chain(builtin).collect()
 }
 
 /// The index of v3 documents.
 pub fn v3_index(server: &Server) -> Response<Body> {
-    let mut paths = Map::new();
-    for entry in schema::openapi::v3_index() {
-        let url = format!("/openapi/v3/{}?hash={}", entry.path, entry.hash);
-        paths.insert(entry.path, json!({"serverRelativeURL": url}));
-    }
-    for (path, document) in server.custom.openapi_documents() {
-        let digest = ring::digest::digest(&ring::digest::SHA256, &document);
-        let hash: String = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
-        let url = format!("/openapi/v3/{path}?hash={hash}");
-        paths.entry(path).or_insert(json!({"serverRelativeURL": url}));
-    }
-    respond::value(StatusCode::OK, Wire::Json, &json!({"paths": Value::Object(paths)}))
+    let paths: Map<String, Value> = v3_hashes(server)
+        .into_iter()
+        .map(|(path, hash)| {
+            let url = format!("/openapi/v3/{path}?hash={hash}");
+            (path, json!({"serverRelativeURL": url}))
+        })
+        .collect();
+    respond::value(StatusCode::OK, Wire::Json, &json!({"paths": paths}))
 }
 
 /// One v3 document: `api/v1`, `apis/GROUP/VERSION`.
@@ -49,13 +111,25 @@ pub fn v3(server: &Server, name: &str, parts: &Parts) -> Result<Response<Body>, 
         ["apis", group, version] => ((*group).to_owned(), (*version).to_owned()),
         _ => return Err(Status::no_such_path()),
     };
-    let custom = || server.custom.openapi_documents().into_iter().find(|(path, _)| path == name).map(|(_, document)| document);
-    let document = schema::openapi::v3(&group, &version).map(Bytes::from).or_else(custom).ok_or_else(Status::no_such_path)?;
+    let customs = || {
+        let all = custom_resources(&server.registry).into_iter();
+        let customs: Vec<_> = all.filter(|s| s.resource.group == group && s.resource.version == version).collect();
+        (!customs.is_empty()).then(|| openapi::v3_custom(&described(&customs)))
+    };
+    let hash = v3_hashes(server).remove(name).ok_or_else(Status::no_such_path)?;
+    let asked = parts.uri.query().and_then(|query| crate::request_info::query_value(query, "hash"));
+    if asked.as_ref().is_some_and(|asked| *asked != hash) {
+        // The client's index is an old one.
+        let mut response = respond::response(StatusCode::MOVED_PERMANENTLY, "text/plain", respond::full(Bytes::new()));
+        set(&mut response, header::LOCATION, &format!("/openapi/v3/{name}?hash={hash}"));
+        return Ok(response);
+    }
+    let document = openapi::v3(&group, &version).or_else(customs).ok_or_else(Status::no_such_path)?;
     let mut response = respond::response(StatusCode::OK, "application/json", respond::full(document));
+    set(&mut response, header::ETAG, &format!("\"{hash}\""));
     // A document that was asked for by its hash never changes.
-    if parts.uri.query().is_some_and(|query| query.contains("hash=")) {
-        let value = HeaderValue::from_static("public, immutable");
-        response.headers_mut().insert(header::CACHE_CONTROL, value);
+    if asked.is_some() {
+        set(&mut response, header::CACHE_CONTROL, "public, immutable");
     }
     Ok(response)
 }

@@ -36,6 +36,10 @@ impl Registry {
         changed: Changed,
     ) -> Result<Value, Status> {
         let (Changed::Object(object) | Changed::Managed(object)) = &changed;
+        if served.custom().is_some_and(crate::custom::CustomType::is_terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::forbidden(served.group_resource(), meta::name(object), why));
+        }
         if !meta::text(object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
@@ -109,7 +113,7 @@ impl Registry {
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.metadata_errors(&object));
         errors.extend(served.strategy.validate_create(&object));
-        errors.extend(served.schema_errors(&object));
+        errors.extend(served.schema_errors(&object, None, ""));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }

@@ -142,7 +142,11 @@ fn plan(served: &Served, object: &Value, options: &DeleteOptions, now: Timestamp
     if content {
         meta::set_path(&mut marked, &["status", "phase"], json!("Terminating"));
     }
-    let waits = !finalizers.is_empty() || content;
+    let is_definition = resource.group == "apiextensions.k8s.io" && resource.resource == "customresourcedefinitions";
+    if is_definition && meta::deletion_timestamp(object).is_none() {
+        crate::custom::cleanup::begin(&mut marked, &machinery::time::format(now));
+    }
+    let waits = !metadata::finalizers(&marked).is_empty() || content;
     match meta::deletion_timestamp(object) {
         Some(_) if is_pod => shorten(&mut marked, object, options, now),
         Some(_) => {}

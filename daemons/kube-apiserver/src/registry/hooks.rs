@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Context, Registry, Served};
 use crate::authn::user::User;
+use crate::lookup::Lookup;
 use crate::service_ip::{self, Held, ServiceNetwork};
 
 /// What the generic verbs call around a write.
@@ -35,6 +36,13 @@ impl Hooks {
     ) -> Result<Held, Status> {
         if is_certificate_request(served) {
             set_requester(object, &cx.user);
+        }
+        if is_definition(served) {
+            let all = registry.objects(&served.resource.group, &served.resource.plural, "");
+            let now = machinery::time::format(cx.now);
+            if let Some(status) = crate::custom::naming::decide(object, &all, &now) {
+                meta::as_object_mut(object).insert("status".to_owned(), status);
+            }
         }
         if is_service(served) { registry.allocate_numbers(cx, object, None).await } else { Ok(Held::default()) }
     }
@@ -72,6 +80,11 @@ impl Hooks {
             registry.release_numbers(&Vec::from_iter(service_ip::taken::numbers(object))).await;
         }
     }
+}
+
+/// A definition gets its names with its creation where no other has them; `custom` sees to the rest.
+fn is_definition(served: &Served) -> bool {
+    served.resource.group == "apiextensions.k8s.io" && served.resource.plural == "customresourcedefinitions"
 }
 
 fn is_certificate_request(served: &Served) -> bool {

@@ -109,7 +109,9 @@ fn expired(token: &Token) -> Status {
 /// Every field of the selector must be one that the resource indexes.
 pub fn check_fields(served: &Served, options: &ListOptions) -> Result<(), Status> {
     for term in options.fields.terms() {
-        if !served.store.is_selectable(&term.field) {
+        let declared =
+            served.custom().is_none_or(|custom| term.field.starts_with("metadata.") || custom.is_selectable(&term.field));
+        if !declared || !served.store.is_selectable(&term.field) {
             return Err(served.store.unsupported_field(&term.field));
         }
     }

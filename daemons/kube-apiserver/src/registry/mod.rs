@@ -82,10 +82,18 @@ impl Served {
     }
 
     /// What a custom resource's schema refuses; built-in types are checked by their strategy.
-    pub fn schema_errors(&self, object: &Value) -> FieldErrors {
+    pub fn schema_errors(&self, object: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
         match &self.types {
             TypeSource::Builtin => FieldErrors::new(),
-            TypeSource::Custom(custom) => custom.validate(object),
+            TypeSource::Custom(custom) => custom.validate(object, old, subresource),
+        }
+    }
+
+    /// What a custom resource's definition declares.
+    pub fn custom(&self) -> Option<&CustomType> {
+        match &self.types {
+            TypeSource::Builtin => None,
+            TypeSource::Custom(custom) => Some(custom),
         }
     }
 
@@ -106,9 +114,22 @@ impl Served {
         self.store.api_version == self.api_version()
     }
 
+    /// Whether clients get the bytes that are stored: they are in this version, and what its schema makes of them.
+    pub fn serves_stored_bytes(&self) -> bool {
+        self.is_storage_version() && !self.custom().is_some_and(CustomType::rewrites)
+    }
+
     /// An object read from the store, in the version served here.
     pub fn from_storage(&self, object: Value) -> Value {
-        if self.is_storage_version() { object } else { convert::to(object, &self.api_version()) }
+        let mut object = if self.is_storage_version() { object } else { convert::to(object, &self.api_version()) };
+        if let Some(custom) = self.custom().filter(|custom| custom.rewrites() || !self.is_storage_version()) {
+            if self.is_storage_version() {
+                // Stored before its definition stored another version.
+                object = convert::to(object, &self.api_version());
+            }
+            custom.complete(&mut object);
+        }
+        object
     }
 
     /// An object as it goes to the store.
@@ -205,6 +226,24 @@ impl Registry {
     pub fn store_of(&self, group: &str, plural: &str, make: impl FnOnce() -> ResourceStore) -> Arc<ResourceStore> {
         let mut stores = self.stores.lock().unwrap_or_else(|e| e.into_inner());
         stores.entry((group.to_owned(), plural.to_owned())).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    /// The store of a custom resource. It stays while definitions agree on what is stored and indexed; another one ends the
+    /// watches of the one before.
+    pub fn custom_store(&self, wanted: ResourceStore) -> Arc<ResourceStore> {
+        let key = (wanted.group_resource.group.clone(), wanted.group_resource.resource.clone());
+        let mut stores = self.stores.lock().unwrap_or_else(|e| e.into_inner());
+        match stores.get(&key) {
+            Some(store) if store.is_like(&wanted) => store.clone(),
+            before => {
+                if let Some(before) = before {
+                    before.retire();
+                }
+                let store = Arc::new(wanted);
+                stores.insert(key, store.clone());
+                store
+            }
+        }
     }
 
     pub fn served(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Served>> {

@@ -10,7 +10,7 @@ use machinery::status::{Cause, Status};
 use schema::Resource;
 use serde_json::Value;
 
-use crate::kinds::Strategy;
+use crate::custom::Selectable;
 use crate::metrics;
 
 /// How long a read waits for a revision that is not here yet.
@@ -29,7 +29,9 @@ pub struct ResourceStore {
     feed: Feed,
     ttl: Option<Duration>,
     /// The fields a selector may name, besides metadata.name and metadata.namespace.
-    selectable: Vec<&'static str>,
+    selectable: Vec<String>,
+    /// Set when another store takes this one's place.
+    retired: tokio::sync::watch::Sender<bool>,
 }
 
 /// A parsed view of a cached object.
@@ -53,21 +55,37 @@ impl ResourceStore {
     pub fn builtin(feed: &Feed, resource: &Resource) -> Self {
         let strategy = crate::kinds::strategy(resource);
         let ttl = (resource.kind == "Event").then_some(EVENT_TTL);
-        Self::new(feed, resource, format!("/registry/{}/", resource.plural), strategy, ttl)
-    }
-
-    pub fn custom(feed: &Feed, resource: &Resource, strategy: Strategy) -> Self {
-        Self::new(feed, resource, format!("/registry/{}/{}/", resource.group, resource.plural), strategy, None)
-    }
-
-    fn new(feed: &Feed, resource: &Resource, prefix: String, strategy: Strategy, ttl: Option<Duration>) -> Self {
         let empty = strategy.selectable_fields(&Value::Null);
-        let selectable: Vec<_> = empty.into_iter().map(|(name, _)| name).collect();
-        let mut config = Config::new(move |bytes| index(bytes, strategy));
+        let selectable = empty.into_iter().map(|(name, _)| name.to_owned()).collect();
+        let mut config = Config::new(move |bytes| {
+            index(bytes, |object| {
+                strategy.selectable_fields(object).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+            })
+        });
         if resource.plural == "pods" {
             // What a kubelet asks for costs what its node holds.
             config = config.with_index("spec.nodeName");
         }
+        Self::new(feed, resource, format!("/registry/{}/", resource.plural), config, selectable, ttl)
+    }
+
+    /// The store of a custom resource in its stored version, with the fields that any of its versions lets selectors name.
+    pub fn custom(feed: &Feed, resource: &Resource, fields: Vec<Selectable>) -> Self {
+        let selectable = fields.iter().map(|field| field.name.clone()).collect();
+        let config = Config::new(move |bytes| {
+            index(bytes, |object| fields.iter().map(|field| (field.name.clone(), field.value(object))).collect())
+        });
+        Self::new(feed, resource, format!("/registry/{}/{}/", resource.group, resource.plural), config, selectable, None)
+    }
+
+    fn new(
+        feed: &Feed,
+        resource: &Resource,
+        prefix: String,
+        config: Config,
+        selectable: Vec<String>,
+        ttl: Option<Duration>,
+    ) -> Self {
         Self {
             group_resource: GroupResource::new(&resource.group, &resource.plural),
             api_version: resource.api_version(),
@@ -78,7 +96,26 @@ impl ResourceStore {
             feed: feed.clone(),
             ttl,
             selectable,
+            retired: tokio::sync::watch::Sender::new(false),
         }
+    }
+
+    /// Whether it holds the same in the same form.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.api_version == other.api_version
+            && self.kind == other.kind
+            && self.namespaced == other.namespaced
+            && self.selectable == other.selectable
+    }
+
+    /// Ends the watches: their clients come back to the store that is now.
+    pub fn retire(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Tells when the store is retired.
+    pub fn retirement(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.retired.subscribe()
     }
 
     /// The key of an object. Names hold no slash (`metadata::check_name`), so no object reaches into another's place.
@@ -92,7 +129,9 @@ impl ResourceStore {
     }
 
     pub fn is_selectable(&self, field: &str) -> bool {
-        field == "metadata.name" || (field == "metadata.namespace" && self.namespaced) || self.selectable.contains(&field)
+        field == "metadata.name"
+            || (field == "metadata.namespace" && self.namespaced)
+            || self.selectable.iter().any(|own| own == field)
     }
 
     /// The 400 for a selector with another field.
@@ -216,16 +255,16 @@ fn encode(object: &Value) -> Bytes {
     Bytes::from(serde_json::to_vec(&stored).unwrap_or_default())
 }
 
-fn index(bytes: &[u8], strategy: Strategy) -> IndexRecord {
+fn index(bytes: &[u8], own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRecord {
     let Ok(object) = serde_json::from_slice::<Value>(bytes) else { return IndexRecord::default() };
     let labels: Pairs = machinery::meta::labels(&object)
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
         .collect();
-    let name = ("metadata.name", machinery::meta::name(&object).to_owned());
-    let namespace = ("metadata.namespace", machinery::meta::namespace(&object).to_owned());
-    let own = strategy.selectable_fields(&object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
+    let name = ("metadata.name".to_owned(), machinery::meta::name(&object).to_owned());
+    let namespace = ("metadata.namespace".to_owned(), machinery::meta::namespace(&object).to_owned());
+    let own = own(&object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
     let fields: Pairs = own.chain([name, namespace]).collect();
     IndexRecord { labels, fields }
 }

@@ -196,7 +196,7 @@ impl Registry {
         errors.extend(metadata::validate_update(&new, old));
         errors.extend(served.metadata_errors(&new));
         errors.extend(served.strategy.validate_update(&new, old, subresource));
-        errors.extend(served.schema_errors(&new));
+        errors.extend(served.schema_errors(&new, Some(old), subresource));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), name, errors));
         }

@@ -49,6 +49,7 @@ struct Watch {
     next_bookmark: Instant,
     end: Instant,
     shutdown: daemon::Shutdown,
+    retired: tokio::sync::watch::Receiver<bool>,
     over: bool,
 }
 
@@ -105,6 +106,7 @@ impl Registry {
             end: now + Duration::from_secs(seconds),
             options,
             shutdown,
+            retired: served.store.retirement(),
             over: false,
         };
         Ok(futures::future::Either::Right(stream::unfold(watch, |mut watch| async move {
@@ -162,6 +164,7 @@ impl Watch {
                 }
                 () = tokio::time::sleep_until(self.end) => return None,
                 () = self.shutdown.requested() => return None,
+                _ = self.retired.wait_for(|retired| *retired) => return None,
             };
             let batch = self.batch(change);
             if !batch.is_empty() {

@@ -4,6 +4,7 @@
 //! schemas lie, how a field refers to one, and how bodies are described. Nothing is cached here; documents are written
 //! piece by piece, so that making one costs little more memory than its text.
 
+mod custom;
 mod docs;
 mod paths;
 mod schemas;
@@ -14,7 +15,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use serde_json::{Value, json};
 
+use crate::Resource;
 use crate::builtin::{Module, builtin};
+pub use custom::CustomVersion;
 use docs::Docs;
 
 /// The version that documents carry.
@@ -47,10 +50,52 @@ pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
     paths::write(&mut members(&mut out), Dialect::V3, module, &mut roots);
     out.extend_from_slice(br#"},"components":{"schemas":{"#);
     schemas::write(&mut members(&mut out), Dialect::V3, roots, &[*module]);
-    out.extend_from_slice(br#"},"securitySchemes":{"#);
-    member(&mut out, "BearerToken", &bearer_token());
-    out.extend_from_slice(b"}}}");
+    end_v3(&mut out);
     Some(out)
+}
+
+fn end_v3(out: &mut Vec<u8>) {
+    out.extend_from_slice(br#"},"securitySchemes":{"#);
+    member(out, "BearerToken", &bearer_token());
+    out.extend_from_slice(b"}}}");
+}
+
+/// The OpenAPI v3 document of custom resources, which are all those of one group and version.
+pub fn v3_custom(customs: &[CustomVersion<'_>]) -> Vec<u8> {
+    let mut out = br#"{"openapi":"3.0.0","#.to_vec();
+    member(&mut out, "info", &json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}));
+    out.extend_from_slice(br#","paths":{"#);
+    let mut roots = BTreeSet::new();
+    write_custom_paths(&mut members(&mut out), Dialect::V3, customs, &mut roots);
+    out.extend_from_slice(br#"},"components":{"schemas":{"#);
+    let modules: Vec<Module<'_>> = customs.iter().take(1).map(|custom| custom_module(custom.resource, "")).collect();
+    let mut sink = members(&mut out);
+    write_custom_definitions(&mut sink, Dialect::V3, customs, &mut roots);
+    schemas::write(&mut sink, Dialect::V3, roots, &modules);
+    drop(sink);
+    end_v3(&mut out);
+    out
+}
+
+fn custom_module<'m>(resource: &'m Resource, prefix: &'m str) -> Module<'m> {
+    Module { group: &resource.group, version: &resource.version, prefix, served: true }
+}
+
+fn write_custom_paths(sink: &mut Sink<'_>, dialect: Dialect, customs: &[CustomVersion<'_>], roots: &mut BTreeSet<String>) {
+    for CustomVersion { resource, .. } in customs {
+        let prefix = custom::prefix(&resource.group, &resource.version);
+        paths::write_resource(sink, dialect, &custom_module(resource, &prefix), resource, roots);
+    }
+}
+
+fn write_custom_definitions(sink: &mut Sink<'_>, dialect: Dialect, customs: &[CustomVersion<'_>], roots: &mut BTreeSet<String>) {
+    for custom in customs {
+        for (name, schema) in custom::definitions(custom, dialect, roots) {
+            sink(&name, &schema);
+        }
+    }
+    // They are complete: nothing of them is in the table.
+    roots.retain(|name| !name.starts_with('.'));
 }
 
 /// The documents there are.
@@ -73,18 +118,22 @@ pub fn v3_index() -> Vec<IndexEntry> {
         .collect()
 }
 
-/// The OpenAPI v2 document of all built-in kinds, as JSON.
-pub fn v2() -> Vec<u8> {
+/// The OpenAPI v2 document of all built-in kinds and of these custom ones, as JSON.
+pub fn v2(customs: &[CustomVersion<'_>]) -> Vec<u8> {
     let mut out = br#"{"swagger":"2.0","#.to_vec();
     member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
     out.extend_from_slice(br#","paths":{"#);
     let mut roots = BTreeSet::new();
-    let modules: Vec<Module> = served().copied().collect();
+    let modules: Vec<Module<'static>> = served().copied().collect();
     for module in &modules {
         paths::write(&mut members(&mut out), Dialect::V2, module, &mut roots);
     }
+    write_custom_paths(&mut members(&mut out), Dialect::V2, customs, &mut roots);
     out.extend_from_slice(br#"},"definitions":{"#);
-    schemas::write(&mut members(&mut out), Dialect::V2, roots, &modules);
+    let mut sink = members(&mut out);
+    write_custom_definitions(&mut sink, Dialect::V2, customs, &mut roots);
+    schemas::write(&mut sink, Dialect::V2, roots, &modules);
+    drop(sink);
     out.extend_from_slice(br#"},"securityDefinitions":{"#);
     member(&mut out, "BearerToken", &bearer_token());
     out.extend_from_slice(br#"},"security":[{"BearerToken":[]}]}"#);
@@ -95,14 +144,17 @@ pub fn v2() -> Vec<u8> {
 pub const V2_PROTO_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The same document in protobuf, the form that kubectl asks for.
-pub fn v2_proto() -> Vec<u8> {
-    let modules: Vec<Module> = served().copied().collect();
+pub fn v2_proto(customs: &[CustomVersion<'_>]) -> Vec<u8> {
+    let modules: Vec<Module<'static>> = served().copied().collect();
     let mut document = v2_proto::Document::new(VERSION);
     let mut roots = BTreeSet::new();
     for module in &modules {
         paths::write(&mut |path, item| document.path(path, item), Dialect::V2, module, &mut roots);
     }
-    schemas::write(&mut |name, schema| document.definition(name, schema), Dialect::V2, roots, &modules);
+    write_custom_paths(&mut |path, item| document.path(path, item), Dialect::V2, customs, &mut roots);
+    let mut sink = |name: &str, schema: &Value| document.definition(name, schema);
+    write_custom_definitions(&mut sink, Dialect::V2, customs, &mut roots);
+    schemas::write(&mut sink, Dialect::V2, roots, &modules);
     document.finish()
 }
 
@@ -119,20 +171,20 @@ fn members(out: &mut Vec<u8>) -> impl FnMut(&str, &Value) {
     }
 }
 
-fn served() -> impl Iterator<Item = &'static Module> {
+fn served() -> impl Iterator<Item = &'static Module<'static>> {
     builtin().modules.iter().filter(|module| module.served)
 }
 
 /// Where the resources of a group and version lie, without the leading slash.
-fn module_path(module: &Module) -> String {
+fn module_path(module: &Module<'_>) -> String {
     match module.group {
         "" => format!("api/{}", module.version),
         group => format!("apis/{group}/{}", module.version),
     }
 }
 
-/// A digest of everything documents are made from.
-fn table_hash() -> u64 {
+/// A digest of everything documents of built-in kinds are made from.
+pub fn table_hash() -> u64 {
     let mut hasher = DefaultHasher::new();
     for text in [crate::builtin::TYPES, crate::builtin::OVERLAY, docs::TEXT, env!("CARGO_PKG_VERSION")] {
         hasher.write(text.as_bytes());
@@ -203,8 +255,8 @@ mod tests {
     #[test]
     fn the_protobuf_form_has_all_definitions() {
         use crate::proto::wire::{Wire, fields, text};
-        let document: Value = serde_json::from_slice(&v2()).unwrap();
-        let bytes = v2_proto();
+        let document: Value = serde_json::from_slice(&v2(&[])).unwrap();
+        let bytes = v2_proto(&[]);
         let part = |message: &[u8], number: u32| -> Vec<Vec<u8>> {
             let all = fields(message).map(Result::unwrap);
             all.filter_map(|(n, wire)| match wire {
@@ -221,7 +273,7 @@ mod tests {
 
     #[test]
     fn the_v2_document_is_complete() {
-        let document: Value = serde_json::from_slice(&v2()).unwrap();
+        let document: Value = serde_json::from_slice(&v2(&[])).unwrap();
         check_references(&document, &document);
         assert!(document["definitions"]["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"].is_array());
         assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"].is_object());

@@ -9,6 +9,9 @@ use crate::builtin::{META, Module, builtin};
 use crate::{Resource, Subresource, Verb};
 
 const MEDIA_TYPES: &[&str] = &["application/json", "application/vnd.kubernetes.protobuf", "application/yaml"];
+const CUSTOM_MEDIA_TYPES: &[&str] = &["application/json", "application/yaml"];
+const CUSTOM_PATCH_TYPES: &[&str] =
+    &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -17,7 +20,7 @@ const PATCH_TYPES: &[&str] = &[
 ];
 
 /// Hands each path to the sink, and notes the types that they name.
-pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, module: &Module, roots: &mut BTreeSet<String>) {
+pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, module: &Module<'_>, roots: &mut BTreeSet<String>) {
     let mut writer = Writer { dialect, module, roots };
     let base = format!("/{}", module_path(module));
     let discovery = writer.discovery();
@@ -30,9 +33,23 @@ pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, module: &Module, root
     }
 }
 
+/// The same for one resource of a module that is not in the table.
+pub(super) fn write_resource(
+    sink: &mut Sink<'_>,
+    dialect: Dialect,
+    module: &Module<'_>,
+    resource: &Resource,
+    roots: &mut BTreeSet<String>,
+) {
+    let mut writer = Writer { dialect, module, roots };
+    for (path, item) in writer.resource(&format!("/{}", module_path(module)), resource) {
+        sink(&path, &item);
+    }
+}
+
 struct Writer<'a> {
     dialect: Dialect,
-    module: &'a Module,
+    module: &'a Module<'a>,
     roots: &'a mut BTreeSet<String>,
 }
 
@@ -290,12 +307,15 @@ impl Writer<'_> {
             }
             return item;
         }
-        let Some(ty) = builtin().type_of(&sub.group, &sub.version, &sub.kind) else { return item };
+        let ty = builtin().type_of(&sub.group, &sub.version, &sub.kind).map(|ty| ty.name().to_owned());
+        // The parts of a custom resource are written as the whole is.
+        let own = || (sub.kind == resource.kind && self.is_custom()).then(|| format!("{}.{}", self.module.prefix, sub.kind));
+        let Some(ty) = ty.or_else(own) else { return item };
         for verb in &sub.verbs {
             let (method, operation) = match verb {
-                Verb::Get => ("get", self.read(&format!("read{name}"), gvk, ty.name())),
-                Verb::Update => ("put", self.replace(&format!("replace{name}"), gvk, ty.name())),
-                Verb::Patch => ("patch", self.patch(&format!("patch{name}"), gvk, ty.name())),
+                Verb::Get => ("get", self.read(&format!("read{name}"), gvk, &ty)),
+                Verb::Update => ("put", self.replace(&format!("replace{name}"), gvk, &ty)),
+                Verb::Patch => ("patch", self.patch(&format!("patch{name}"), gvk, &ty)),
                 _ => (
                     "post",
                     Operation {
@@ -304,15 +324,23 @@ impl Writer<'_> {
                         kind: gvk,
                         description: format!("create {} of {} {}", sub.name, article(&resource.kind), resource.kind),
                         parameters: WRITE,
-                        body: Some((ty.name().to_owned(), &["*/*"], true)),
+                        body: Some((ty.clone(), &["*/*"], true)),
                         responses: &[200, 201, 202],
-                        answer: Some(ty.name().to_owned()),
+                        answer: Some(ty.clone()),
                     },
                 ),
             };
             item.insert(method.to_owned(), self.operation(operation));
         }
         item
+    }
+
+    fn is_custom(&self) -> bool {
+        self.module.prefix.starts_with('.')
+    }
+
+    fn media_types(&self) -> &'static [&'static str] {
+        if self.is_custom() { CUSTOM_MEDIA_TYPES } else { MEDIA_TYPES }
     }
 
     fn read<'a>(&self, id: &str, kind: (&'a str, &'a str, &'a str), ty: &str) -> Operation<'a> {
@@ -348,7 +376,7 @@ impl Writer<'_> {
             kind,
             description: format!("partially update the specified {}", kind.2),
             parameters: PATCH,
-            body: Some((format!("{META}.Patch"), PATCH_TYPES, true)),
+            body: Some((format!("{META}.Patch"), if self.is_custom() { CUSTOM_PATCH_TYPES } else { PATCH_TYPES }, true)),
             responses: &[200, 201],
             answer: Some(ty.to_owned()),
         }
@@ -375,7 +403,7 @@ impl Writer<'_> {
                 Dialect::V2 => json!({"description": description, "schema": answer}),
                 Dialect::V3 => {
                     let content: Map<String, Value> =
-                        MEDIA_TYPES.iter().map(|media| ((*media).to_owned(), json!({"schema": answer}))).collect();
+                        self.media_types().iter().map(|media| ((*media).to_owned(), json!({"schema": answer}))).collect();
                     json!({"description": description, "content": content})
                 }
             };
@@ -409,7 +437,7 @@ impl Writer<'_> {
             }
         }
         if self.dialect == Dialect::V2 {
-            value["produces"] = json!(MEDIA_TYPES);
+            value["produces"] = json!(self.media_types());
             value["schemes"] = json!(["https"]);
         }
         if !parameters.is_empty() {

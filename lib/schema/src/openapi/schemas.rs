@@ -31,7 +31,7 @@ const SPECIAL: &[(&str, &str)] = &[
 ];
 
 /// Hands the schemas of the named types and of all that they refer to to the sink.
-pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, roots: BTreeSet<String>, modules: &[Module]) {
+pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, roots: BTreeSet<String>, modules: &[Module<'_>]) {
     let docs = Docs::read();
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut open = roots;
@@ -46,19 +46,22 @@ pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, roots: BTreeSet<Strin
     }
 }
 
-/// A reference to the schema of a type.
+/// A reference to the schema of a type. A name with a leading dot is complete; the table's names lack their domain.
 pub(super) fn reference(dialect: Dialect, name: &str) -> Value {
     let prefix = match dialect {
         Dialect::V2 => "#/definitions/",
         Dialect::V3 => "#/components/schemas/",
     };
-    json!({"$ref": format!("{prefix}io.k8s.{name}")})
+    match name.strip_prefix('.') {
+        Some(complete) => json!({"$ref": format!("{prefix}{complete}")}),
+        None => json!({"$ref": format!("{prefix}io.k8s.{name}")}),
+    }
 }
 
 struct Writer<'a> {
     dialect: Dialect,
     docs: &'a Docs,
-    modules: &'a [Module],
+    modules: &'a [Module<'a>],
     referred: BTreeSet<String>,
 }
 
@@ -112,7 +115,7 @@ impl Writer<'_> {
         }
         let module = builtin().modules.iter().find(|module| module.prefix == prefix);
         // ObjectReference and its like name a kind but are none.
-        let is_kind = |module: &Module| {
+        let is_kind = |module: &Module<'_>| {
             let (group, version) = (module.group, module.version);
             builtin().by_kind(group, version, kind).is_some()
                 || kind.ends_with("List") && builtin().resources.iter().any(|r| r.list_kind == kind)

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::proto::ProtoError;
-use crate::proto::wire::{put_bytes, put_message, put_number};
+use crate::proto::wire::{put_bytes, put_fixed64, put_message, put_number};
 
 /// A document in the making. Paths come before definitions, as their numbers do.
 pub(super) struct Document {
@@ -144,16 +144,33 @@ fn named_schema(out: &mut Vec<u8>, number: u16, name: &str, value: &Value) {
 fn schema(out: &mut Vec<u8>, value: &Value) {
     put_field(out, 1, &value["$ref"]);
     put_field(out, 2, &value["format"]);
+    put_field(out, 3, &value["title"]);
     put_field(out, 4, &value["description"]);
     if let Some(default) = value.get("default") {
         nested(out, 5, |out| put_text(out, 2, &default.to_string()));
     }
+    for (name, number) in [("multipleOf", 6), ("maximum", 7), ("minimum", 9)] {
+        if let Some(bound) = value[name].as_f64() {
+            put_fixed64(out, number, bound.to_bits());
+        }
+    }
+    for (name, number) in
+        [("maxLength", 11), ("minLength", 12), ("maxItems", 14), ("minItems", 15), ("maxProperties", 17), ("minProperties", 18)]
+    {
+        if let Some(bound) = value[name].as_u64() {
+            put_number(out, number, bound);
+        }
+    }
+    put_field(out, 13, &value["pattern"]);
     put_texts(out, 19, &value["required"]);
     for allowed in value["enum"].as_array().into_iter().flatten() {
         nested(out, 20, |out| put_text(out, 2, &allowed.to_string()));
     }
     if let Some(inner) = value.get("additionalProperties") {
-        nested(out, 21, |out| nested(out, 1, |out| schema(out, inner)));
+        nested(out, 21, |out| match inner.as_bool() {
+            Some(allowed) => put_number(out, 2, u64::from(allowed)),
+            None => nested(out, 1, |out| schema(out, inner)),
+        });
     }
     if let Some(kind) = value["type"].as_str() {
         nested(out, 22, |out| put_text(out, 1, kind));
