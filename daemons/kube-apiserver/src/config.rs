@@ -12,6 +12,7 @@ use daemon::reload::Reloading;
 use jiff::Timestamp;
 use pki::{PublicKey, TokenSigner, TokenVerifier};
 
+use crate::aggregation::Access;
 use crate::args::{Args, AuthorizationMode, StorageBackend};
 use crate::authn::front_proxy::FrontProxy;
 use crate::authn::oidc::Oidc;
@@ -74,6 +75,11 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
             client_certificate: args.kubelet_client_certificate.clone(),
             client_key: args.kubelet_client_key.clone(),
             preferred_address_types: args.kubelet_preferred_address_types.clone(),
+        },
+        aggregation: Access {
+            client_certificate: args.proxy_client_cert_file.clone(),
+            client_key: args.proxy_client_key_file.clone(),
+            to_endpoints: args.enable_aggregator_routing,
         },
         authentication_configmap: authentication_configmap(args)?,
         now: Timestamp::now,

@@ -9,6 +9,7 @@ use machinery::status::Status;
 use schema::{Resource, Subresource, Verb};
 use serde_json::{Value, json};
 
+use crate::aggregation::{self, Remote};
 use crate::registry::{Registry, Served};
 use crate::respond::accept::{Offer, negotiate};
 use crate::respond::{self, Body};
@@ -24,34 +25,68 @@ struct Group {
 
 struct Version {
     name: String,
-    resources: Vec<Arc<Served>>,
+    source: Source,
 }
 
-/// All groups: the core group first, built-in groups in their order, then those of custom resources by name.
-fn groups(registry: &Registry) -> Vec<Group> {
-    let order: Vec<(&str, &str)> =
-        schema::builtin().resources.iter().map(|resource| (resource.group.as_str(), resource.version.as_str())).collect();
-    let rank = |group: &str| order.iter().position(|(g, _)| *g == group).unwrap_or(usize::MAX);
-    let mut versions: BTreeMap<(String, String), Vec<Arc<Served>>> = BTreeMap::new();
-    for served in registry.all() {
-        versions.entry((served.resource.group.clone(), served.resource.version.clone())).or_default().push(served);
+/// Who serves a version.
+enum Source {
+    Here(Vec<Arc<Served>>),
+    Elsewhere(Arc<Remote>),
+}
+
+/// The group of APIServices themselves stands before all that they name, but for the core group.
+const AGGREGATION_PRIORITY: (i64, i64) = (17900, 100);
+
+impl Version {
+    /// The priorities of its group, as far as this version says, and of itself.
+    fn priorities(&self, group: &str) -> (i64, i64) {
+        match &self.source {
+            Source::Elsewhere(remote) => (remote.group_priority, remote.version_priority),
+            Source::Here(_) if group == aggregation::GROUP => AGGREGATION_PRIORITY,
+            Source::Here(_) => aggregation::local::priorities(group, &self.name),
+        }
+    }
+
+    fn discovery(&self) -> Value {
+        match &self.source {
+            Source::Elsewhere(remote) => remote.discovery(),
+            Source::Here(resources) => {
+                let resources: Vec<Value> = resources.iter().map(|served| aggregated_resource(&served.resource)).collect();
+                json!({"version": self.name, "resources": resources, "freshness": "Current"})
+            }
+        }
+    }
+}
+
+/// All groups, by their priority and name: the core group first, those of custom resources last.
+fn groups(server: &Server) -> Vec<Group> {
+    let mut versions: BTreeMap<(String, String), Source> = BTreeMap::new();
+    for served in server.registry.all() {
+        let key = (served.resource.group.clone(), served.resource.version.clone());
+        if let Source::Here(resources) = versions.entry(key).or_insert_with(|| Source::Here(Vec::new())) {
+            resources.push(served);
+        }
+    }
+    for remote in server.aggregation.all() {
+        versions.insert((remote.group.clone(), remote.version.clone()), Source::Elsewhere(remote));
     }
     let mut groups: Vec<Group> = Vec::new();
-    for ((group, version), mut resources) in versions {
-        resources.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
-        let version = Version { name: version, resources };
+    for ((group, name), mut source) in versions {
+        if let Source::Here(resources) = &mut source {
+            resources.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
+        }
+        let version = Version { name, source };
         match groups.iter_mut().find(|g| g.name == group) {
             Some(found) => found.versions.push(version),
             None => groups.push(Group { name: group, versions: vec![version] }),
         }
     }
     for group in &mut groups {
-        let rank = |version: &str| order.iter().position(|(g, v)| *g == group.name && *v == version).unwrap_or(usize::MAX);
-        group.versions.sort_by(|a, b| {
-            rank(&a.name).cmp(&rank(&b.name)).then_with(|| version_priority(&b.name).cmp(&version_priority(&a.name)))
-        });
+        let rank = |version: &Version| (version.priorities(&group.name).1, version_priority(&version.name));
+        group.versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
     }
-    groups.sort_by(|a, b| (!a.name.is_empty(), rank(&a.name), &a.name).cmp(&(!b.name.is_empty(), rank(&b.name), &b.name)));
+    let rank = |group: &Group| group.versions.iter().map(|version| version.priorities(&group.name).0).max().unwrap_or_default();
+    groups.sort_by(|a, b| rank(b).cmp(&rank(a)).then_with(|| a.name.cmp(&b.name)));
     groups
 }
 
@@ -76,7 +111,7 @@ fn group_version(group: &str, version: &str) -> String {
 }
 
 /// The paths that `/` lists.
-pub fn paths(registry: &Registry) -> Vec<String> {
+pub fn paths(server: &Server) -> Vec<String> {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
@@ -92,7 +127,7 @@ pub fn paths(registry: &Registry) -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    for group in groups(registry) {
+    for group in groups(server) {
         for version in &group.versions {
             if group.name.is_empty() {
                 paths.push(format!("/api/{}", version.name));
@@ -112,7 +147,7 @@ pub fn root(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>
     let core = path == "/api";
     let accept = parts.headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
     if wants_aggregated(&accept) {
-        let list = aggregated(&server.registry, core);
+        let list = aggregated(server, core);
         return Ok(with_etag(parts, &list, AGGREGATED));
     }
     let accept =
@@ -122,8 +157,7 @@ pub fn root(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>
         json!({"kind": "APIVersions", "versions": ["v1"],
             "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
     } else {
-        let groups: Vec<Value> =
-            groups(&server.registry).iter().filter(|group| !group.name.is_empty()).map(legacy_group).collect();
+        let groups: Vec<Value> = groups(server).iter().filter(|group| !group.name.is_empty()).map(legacy_group).collect();
         json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
     };
     Ok(respond::value(StatusCode::OK, accept.wire, &value))
@@ -165,8 +199,8 @@ fn legacy_group(group: &Group) -> Value {
 }
 
 /// `/apis/GROUP`.
-pub fn group(registry: &Registry, name: &str) -> Option<Value> {
-    let groups = groups(registry);
+pub fn group(server: &Server, name: &str) -> Option<Value> {
+    let groups = groups(server);
     let found = groups.iter().find(|group| group.name == name && !name.is_empty())?;
     let mut value = legacy_group(found);
     value["kind"] = json!("APIGroup");
@@ -176,10 +210,14 @@ pub fn group(registry: &Registry, name: &str) -> Option<Value> {
 
 /// `/api/v1` and `/apis/GROUP/VERSION`.
 pub fn resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
-    let groups = groups(registry);
-    let found = groups.iter().find(|g| g.name == group)?.versions.iter().find(|v| v.name == version)?;
+    let mut found: Vec<Arc<Served>> = registry.all();
+    found.retain(|served| served.resource.group == group && served.resource.version == version);
+    if found.is_empty() {
+        return None;
+    }
+    found.sort_by(|a, b| a.resource.plural.cmp(&b.resource.plural));
     let mut list = Vec::new();
-    for served in &found.resources {
+    for served in &found {
         let resource = &served.resource;
         list.push(legacy_resource(resource));
         list.extend(resource.subresources.iter().map(|sub| legacy_subresource(resource, sub)));
@@ -225,20 +263,13 @@ fn storage_hash(resource: &Resource) -> String {
     base64::engine::general_purpose::STANDARD.encode(&digest.as_ref()[..8])
 }
 
-fn aggregated(registry: &Registry, core: bool) -> Value {
-    let items: Vec<Value> = groups(registry).iter().filter(|group| group.name.is_empty() == core).map(aggregated_group).collect();
+fn aggregated(server: &Server, core: bool) -> Value {
+    let items: Vec<Value> = groups(server).iter().filter(|group| group.name.is_empty() == core).map(aggregated_group).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
 fn aggregated_group(group: &Group) -> Value {
-    let versions: Vec<Value> = group
-        .versions
-        .iter()
-        .map(|version| {
-            let resources: Vec<Value> = version.resources.iter().map(|served| aggregated_resource(&served.resource)).collect();
-            json!({"version": version.name, "resources": resources, "freshness": "Current"})
-        })
-        .collect();
+    let versions: Vec<Value> = group.versions.iter().map(Version::discovery).collect();
     let mut metadata = json!({"creationTimestamp": null});
     if !group.name.is_empty() {
         metadata["name"] = json!(group.name);

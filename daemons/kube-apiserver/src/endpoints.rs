@@ -22,7 +22,7 @@ use crate::request_info::{RequestInfo, ResourcePath};
 use crate::respond::accept::{Accept, Offer, negotiate};
 use crate::respond::{self, Body, frames};
 use crate::server::Server;
-use crate::{body, paths, proxy, reviews, subresources};
+use crate::{aggregation, body, paths, proxy, reviews, subresources};
 
 /// The name of an object that the path does not have: for the audit log.
 #[derive(Clone, Debug)]
@@ -46,6 +46,10 @@ pub async fn handle(
     body: RequestBody,
     now: Timestamp,
 ) -> Result<Response<Body>, Status> {
+    if let Some(remote) = server.aggregation.of_path(&info.path) {
+        let parts = std::mem::replace(parts, empty_parts());
+        return aggregation::forward(server, remote, &user, parts, body).await;
+    }
     let Some(path) = &info.resource else { return paths::handle(server, &info.path, &user, parts, now).await };
     let Some(served) = server.registry.served(&path.group, &path.version, &path.resource) else {
         return Err(Status::no_such_path());

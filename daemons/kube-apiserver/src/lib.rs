@@ -19,6 +19,7 @@
 #![allow(clippy::result_large_err, reason = "a Status is the answer to a refused request: made once, and sent")]
 
 pub mod admission;
+pub mod aggregation;
 pub mod args;
 pub mod authn;
 pub mod authz;
@@ -40,6 +41,7 @@ pub mod openapi;
 pub mod paths;
 pub mod pipeline;
 pub mod proxy;
+pub mod queue;
 pub mod registry;
 pub mod remote;
 pub mod request_info;

@@ -13,7 +13,7 @@ use crate::authn::user::User;
 use crate::respond::accept::{Offer, Wire, negotiate};
 use crate::respond::{self, Body};
 use crate::server::Server;
-use crate::{discovery, endpoints, openapi};
+use crate::{aggregation, discovery, endpoints, openapi};
 
 /// The version of Kubernetes whose API this is.
 pub const GIT_VERSION: &str = "v1.36.2";
@@ -21,7 +21,7 @@ pub const GIT_VERSION: &str = "v1.36.2";
 pub async fn handle(
     server: &Arc<Server>,
     path: &str,
-    _user: &User,
+    user: &User,
     parts: &Parts,
     _now: Timestamp,
 ) -> Result<Response<Body>, Status> {
@@ -29,8 +29,14 @@ pub async fn handle(
     if let Some(response) = health(server, path, query) {
         return Ok(response);
     }
+    if let Some(name) = path.strip_prefix("/openapi/v3/")
+        && endpoints::is_read(&parts.method)
+        && let Some(answer) = aggregation::forward_document(server, name.trim_end_matches('/'), user, parts).await
+    {
+        return answer;
+    }
     let known: Option<Result<Response<Body>, Status>> = match path.trim_end_matches('/') {
-        "" => Some(Ok(json_body(&json!({"paths": discovery::paths(&server.registry)})))),
+        "" => Some(Ok(json_body(&json!({"paths": discovery::paths(server)})))),
         "/version" => Some(Ok(json_body(&version()))),
         "/metrics" => Some(Ok(metrics(server))),
         "/statusz" => Some(Ok(statusz(server))),
@@ -62,7 +68,7 @@ fn document(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>
         // client takes the JSON it is sent instead.
         ["api", version] => (discovery::resources(&server.registry, "", version), false),
         ["apis", group, version] => (discovery::resources(&server.registry, group, version), false),
-        ["apis", group] => (discovery::group(&server.registry, group), true),
+        ["apis", group] => (discovery::group(server, group), true),
         _ => (None, true),
     };
     let value = value.ok_or_else(Status::no_such_path)?;

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 use pki::TokenSigner;
 
 use crate::admission;
+use crate::aggregation::{self, Aggregation};
 use crate::authn::Authenticator;
 use crate::authn::oidc::Oidc;
 use crate::authn::oidc::config::Anonymous;
@@ -60,6 +61,7 @@ pub struct Config {
     pub terminating: daemon::Shutdown,
     pub fairness: Fairness,
     pub kubelet: KubeletAccess,
+    pub aggregation: aggregation::Access,
     /// Content of the ConfigMap by which other servers delegate authentication to this one.
     pub authentication_configmap: Vec<(String, String)>,
     pub now: fn() -> Timestamp,
@@ -169,6 +171,7 @@ impl Config {
             terminating: daemon::Shutdown::new(),
             fairness: Fairness::new(400, 200, Duration::from_secs(60)),
             kubelet: KubeletAccess::default(),
+            aggregation: aggregation::Access::default(),
             authentication_configmap: Vec::new(),
             now: Timestamp::now,
         }
@@ -184,6 +187,8 @@ pub struct Server {
     pub audit: Option<Arc<Audit>>,
     pub limits: Limits,
     pub checks: Checks,
+    /// What other servers serve.
+    pub aggregation: Aggregation,
     pub token_signer: Option<TokenSigner>,
     pub token_lifetimes: Lifetimes,
     pub jwks_uri: String,
@@ -252,6 +257,7 @@ impl ApiServer {
             audit: config.audit.map(Arc::new),
             limits: config.limits,
             checks: Checks::new(),
+            aggregation: Aggregation::new(config.aggregation),
             token_signer: config.token_signer,
             token_lifetimes: config.token_lifetimes,
             jwks_uri,
@@ -269,6 +275,7 @@ impl ApiServer {
             follow::spawn(&server, fairness::config::GROUP, plural, apply);
         }
         custom::start(&server);
+        aggregation::start(&server);
         let ready = bootstrap::start(
             &server,
             bootstrap::Facts {

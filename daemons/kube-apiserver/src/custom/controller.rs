@@ -7,37 +7,16 @@ use std::time::Duration;
 use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
-use tokio::sync::Notify;
 
 use super::definitions::{GROUP, PLURAL};
 use super::{cleanup, naming};
 use crate::lookup::Lookup;
+use crate::queue::Queue;
 use crate::registry::update::{Changed, Target};
 use crate::registry::{Context, Registry};
 use crate::server::Server;
 
 const RETRY: Duration = Duration::from_secs(1);
-
-/// Names of definitions to look at; each is in it once, so that it is bounded by what there is.
-#[derive(Clone, Default)]
-pub(super) struct Queue(Arc<(Mutex<BTreeSet<String>>, Notify)>);
-
-impl Queue {
-    pub(super) fn add(&self, name: &str) {
-        self.0.0.lock().unwrap_or_else(|e| e.into_inner()).insert(name.to_owned());
-        self.0.1.notify_one();
-    }
-
-    async fn next(&self) -> String {
-        loop {
-            let first = self.0.0.lock().unwrap_or_else(|e| e.into_inner()).pop_first();
-            match first {
-                Some(name) => return name,
-                None => self.0.1.notified().await,
-            }
-        }
-    }
-}
 
 /// Starts the worker; what is put into the queue is looked at.
 pub(super) fn start(server: &Arc<Server>) -> Queue {
@@ -59,11 +38,7 @@ async fn work(server: &Arc<Server>, queue: &Queue) {
         let name = queue.next().await;
         if let Err(status) = look_at(server, queue, &cleaning, &name).await {
             tracing::warn!(error = %status, name, "the status of a definition");
-            let (queue, name) = (queue.clone(), name.clone());
-            tokio::spawn(async move {
-                tokio::time::sleep(RETRY).await;
-                queue.add(&name);
-            });
+            queue.add_after(&name, RETRY);
         }
     }
 }

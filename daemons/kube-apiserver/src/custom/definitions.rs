@@ -22,15 +22,14 @@ pub fn start(server: &Arc<Server>) {
     follow::spawn(server, GROUP, PLURAL, move |_namespace, name, definition| {
         // A definition is named PLURAL.GROUP, which is all that is left of a deleted one.
         let Some((plural, group)) = name.split_once('.') else { return };
-        queue.add(name);
         if is_builtin(group, plural) {
             tracing::warn!(name, "the definition of a built-in resource is not served");
-            return;
+        } else {
+            let established = definition.filter(|definition| naming::is_true(definition, "Established"));
+            registry.replace_custom(group, plural, established.map(|d| served(&registry, d)).unwrap_or_default());
         }
-        match definition.filter(|definition| naming::is_true(definition, "Established")) {
-            Some(definition) => registry.replace_custom(group, plural, served(&registry, definition)),
-            None => registry.replace_custom(group, plural, Vec::new()),
-        }
+        // Its objects are ended after none can come any more.
+        queue.add(name);
     });
 }
 

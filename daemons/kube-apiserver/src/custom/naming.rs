@@ -33,7 +33,7 @@ pub fn decide(definition: &Value, all: &[Value], now: &str) -> Option<Value> {
 }
 
 /// Whether the condition is there and true.
-pub(super) fn is_true(definition: &Value, kind: &str) -> bool {
+pub fn is_true(definition: &Value, kind: &str) -> bool {
     find(definition, kind).is_some_and(|condition| condition["status"] == "True")
 }
 

@@ -1,6 +1,7 @@
 //! The numbers that a version's scale shows: where they are, and what they may be. Pure.
 
 use machinery::field::{FieldErrors, Path};
+use machinery::jsonpath::text;
 use machinery::meta;
 use serde_json::Value;
 
@@ -35,7 +36,7 @@ impl Scale {
         if let Some(path) = &self.selector
             && let Some(value) = meta::get_dotted(object, path).filter(|value| !value.is_string())
         {
-            let detail = format!(".{path} accessor error: {value} is of the type {}, expected string", go_type(value));
+            let detail = format!(".{path} accessor error: {} is of the type {}, expected string", text(value), go_type(value));
             errors.invalid(&Path::new(format!(".{path}")), "", detail);
         }
     }
@@ -46,7 +47,7 @@ fn check_replicas(object: &Value, path: &str, errors: &mut FieldErrors) {
     let at = Path::new(format!(".{path}"));
     match value.as_i64() {
         None => {
-            let detail = format!(".{path} accessor error: {value} is of the type {}, expected int64", go_type(value));
+            let detail = format!(".{path} accessor error: {} is of the type {}, expected int64", text(value), go_type(value));
             errors.invalid(&at, 0, detail);
         }
         Some(replicas) if replicas < 0 => errors.invalid(&at, replicas, "should be a non-negative integer"),
@@ -87,7 +88,7 @@ mod tests {
         };
         check(json!(3), &[]);
         check(json!(-1), &[".spec.n: Invalid value: -1: should be a non-negative integer"]);
-        check(json!("x"), &[".spec.n: Invalid value: 0: .spec.n accessor error: \"x\" is of the type string, expected int64"]);
+        check(json!("x"), &[".spec.n: Invalid value: 0: .spec.n accessor error: x is of the type string, expected int64"]);
         assert!(Scale::new(&json!({})).is_none());
     }
 }

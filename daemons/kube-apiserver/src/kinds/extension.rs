@@ -1,7 +1,7 @@
 //! CustomResourceDefinition and APIService.
 
 use machinery::field::{FieldErrors, Path};
-use machinery::meta;
+use machinery::{meta, names};
 use serde_json::{Value, json};
 
 use super::Rules;
@@ -87,6 +87,22 @@ impl Rules for CustomResourceDefinition {
 pub(super) struct ApiService;
 
 impl Rules for ApiService {
+    fn default(&self, service: &mut Value) {
+        if let Some(reference) = service.pointer_mut("/spec/service").filter(|reference| reference.is_object()) {
+            fill(reference, "port", 443);
+        }
+    }
+
+    /// What this server serves itself is there.
+    fn prepare_for_create(&self, service: &mut Value) {
+        if !has(service, "/spec/service") {
+            let created = service["metadata"]["creationTimestamp"].clone();
+            let condition = json!({"type": "Available", "status": "True", "reason": "Local",
+                "message": "Local APIServices are always available", "lastTransitionTime": created});
+            set(service, "status", json!({"conditions": [condition]}));
+        }
+    }
+
     fn validate(&self, service: &Value, errors: &mut FieldErrors) {
         let (spec, path) = (&service["spec"], Path::new("spec"));
         let full = format!("{}.{}", text(spec, "/version"), text(spec, "/group"));
@@ -99,6 +115,34 @@ impl Rules for ApiService {
             if !(1..=max).contains(&value) {
                 errors.invalid(&path.child(field), value, format!("must be positive and less than {max}"));
             }
+        }
+        let (group, version) = (text(spec, "/group"), text(spec, "/version"));
+        if group.is_empty() && version != "v1" {
+            errors.required(&path.child("group"), "only v1 may have an empty group and it better be legacy kube");
+        } else if !group.is_empty() {
+            errors.invalid_each(&path.child("group"), group, names::dns1123_subdomain(group));
+        }
+        errors.invalid_each(&path.child("version"), version, names::dns1035_label(version));
+        if !has(spec, "/service") {
+            if has(spec, "/caBundle") {
+                errors.invalid(&path.child("caBundle"), text(spec, "/caBundle"), "local APIServices may not have a caBundle");
+            }
+            if truth(spec, "/insecureSkipTLSVerify") {
+                let detail = "local APIServices may not have insecureSkipTLSVerify";
+                errors.invalid(&path.child("insecureSkipTLSVerify"), true, detail);
+            }
+            return;
+        }
+        let at = path.child("service");
+        for field in ["namespace", "name"] {
+            if text(&spec["service"], &format!("/{field}")).is_empty() {
+                errors.required(&at.child(field), "");
+            }
+        }
+        let port = int(spec, "/service/port");
+        let wrong = names::port_number(port);
+        if !wrong.is_empty() {
+            errors.invalid(&at.child("port"), port, format!("port is not valid: {}", wrong.join(", ")));
         }
         if truth(spec, "/insecureSkipTLSVerify") && has(spec, "/caBundle") {
             let detail = "may not be true if caBundle is present";

@@ -100,6 +100,14 @@ pub fn v3_index(server: &Server) -> Response<Body> {
             let url = format!("/openapi/v3/{path}?hash={hash}");
             (path, json!({"serverRelativeURL": url}))
         })
+        .chain(
+            server
+                .aggregation
+                .all()
+                .iter()
+                .filter_map(|remote| remote.document_url())
+                .map(|(path, url)| (path, json!({"serverRelativeURL": url}))),
+        )
         .collect();
     respond::value(StatusCode::OK, Wire::Json, &json!({"paths": paths}))
 }

@@ -171,7 +171,7 @@ pub(super) async fn failure(answer: Response<Incoming>) -> Status {
 }
 
 /// Headers that belong to one connection, and those that carry the client's credentials.
-pub(super) fn strip_connection(headers: &mut HeaderMap) {
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
     let listed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .into_iter()

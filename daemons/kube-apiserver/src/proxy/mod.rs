@@ -25,6 +25,7 @@ use http::Response;
 use http::request::Parts;
 use machinery::status::Status;
 
+pub(crate) use self::backend::strip_connection;
 use crate::authn::user::User;
 use crate::authz::{Attributes, ResourceAttributes, forbidden};
 use crate::pipeline::RequestBody;

@@ -60,6 +60,8 @@ pub enum NameRule {
 impl NameRule {
     pub fn of(resource: &GroupResource) -> Self {
         match (resource.group.as_str(), resource.resource.as_str()) {
+            // The core group's is named `v1.`.
+            ("apiregistration.k8s.io", _) => Self::PathSegment,
             ("", "namespaces" | "services") => Self::Label,
             ("networking.k8s.io", "ipaddresses") => Self::Ip,
             ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", "certificatesigningrequests") => Self::PathSegment,

@@ -79,7 +79,8 @@ impl Dialer {
     }
 }
 
-fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
+/// The authorities in a bundle; an empty one means those that the host trusts.
+pub(crate) fn roots(bundle: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let from_host = || HOST_ROOTS.iter().find_map(|path| std::fs::read(Path::new(path)).ok()).unwrap_or_default();
     let host;

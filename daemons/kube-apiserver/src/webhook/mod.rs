@@ -12,9 +12,9 @@
 //! client is passed on.
 
 mod client;
-mod dial;
+pub(crate) mod dial;
 mod error;
-mod resolve;
+pub(crate) mod resolve;
 mod target;
 
 pub use client::{Client, RESPONSE_BYTES_MAX};

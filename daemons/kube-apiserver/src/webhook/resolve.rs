@@ -4,13 +4,13 @@
 use serde_json::Value;
 
 /// Where to connect: a host or address, and a port.
-pub(super) type Place = (String, u16);
+pub(crate) type Place = (String, u16);
 
 /// `service` is none when there is no such Service; `slices` are its EndpointSlices, asked for when it is headless.
 ///
 /// # Errors
 /// Why there is nothing to connect to, as upstream words it.
-pub(super) fn place(
+pub(crate) fn place(
     name: &str,
     port: u16,
     service: Option<&Value>,
@@ -33,7 +33,8 @@ pub(super) fn place(
     }
 }
 
-fn endpoint(slices: &[Value], port_name: &str) -> Option<Place> {
+/// The first ready endpoint with a port of that name.
+pub(crate) fn endpoint(slices: &[Value], port_name: &str) -> Option<Place> {
     slices.iter().find_map(|slice| {
         let ports = slice["ports"].as_array()?;
         let port = ports.iter().find(|port| port["name"].as_str().unwrap_or_default() == port_name)?;
