@@ -55,6 +55,7 @@ const PRIORITIES: &[(&str, &str, i64, i64)] = &[
     ("resource.k8s.io", "v1beta1", 16200, 9),
     ("resource.k8s.io", "v1beta2", 16200, 15),
     ("scheduling.k8s.io", "v1", 16600, 15),
+    ("scheduling.k8s.io", "v1alpha2", 16600, 2),
     ("storage.k8s.io", "v1", 16800, 15),
     ("storage.k8s.io", "v1alpha1", 16800, 1),
     ("storage.k8s.io", "v1beta1", 16800, 9),
