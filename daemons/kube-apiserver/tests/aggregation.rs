@@ -102,9 +102,10 @@ fn api_service(ca: &str, port: u16) -> Value {
 
 /// Serves one group, and tells what it was asked. Gives its port and its authority.
 async fn extension() -> (u16, String) {
-    let (now, hour) = (jiff::Timestamp::now(), jiff::SignedDuration::from_hours(1));
-    let authority = pki::Ca::create("extension-ca", now, hour).unwrap();
-    let profile = pki::Profile::server("extension", vec!["extension.ns.svc".to_owned()], Vec::new(), hour);
+    // Authorities end at midnight: an hour may be too little.
+    let (now, days) = (jiff::Timestamp::now(), jiff::SignedDuration::from_hours(72));
+    let authority = pki::Ca::create("extension-ca", now, days).unwrap();
+    let profile = pki::Profile::server("extension", vec!["extension.ns.svc".to_owned()], Vec::new(), days);
     let issued = authority.issue(&profile, now).unwrap();
     let certificate = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
     let key = PrivateKeyDer::from_pem_slice(issued.key.pem().as_bytes()).unwrap();

@@ -17,7 +17,7 @@ fn children(schema: &Value) -> impl Iterator<Item = &Value> {
     let lists = ["allOf", "anyOf", "oneOf"].into_iter().flat_map(|name| list(&schema[name]));
     let single = ["items", "not", "additionalProperties"].into_iter().map(|name| &schema[name]);
     let properties = schema["properties"].as_object().into_iter().flat_map(Map::values);
-    lists.chain(single).chain(properties)
+    lists.chain(single).chain(properties).filter(|child| child.is_object())
 }
 
 /// The formats in all schemas of a definition that are not enforced.

@@ -248,7 +248,7 @@ mod tests {
         check("bsonobjectid", &["507f1f77bcf86cd799439011"], &["507f", "507f1f77bcf86cd79943901g"]);
         check("uri", &["http://a.b/c?d#e", "/path", "urn:x"], &["", "a b", "path", "http://a/%zz"]);
         check("email", &["a.b@c.d", "Joe <joe@x.y>"], &["a", "a@", "@b", "<a@b", "a b@c"]);
-        check("hostname", &["somewhere.com", "localhost", "xn--nxasmq6b"], &["", "-a.b", "a..b"]);
+        check("hostname", &["somewhere.com", "localhost"], &["", "-a.b", "a..b"]);
         check("ipv4", &["192.168.0.1", "010.0.0.1"], &["1.2.3", "1.2.3.256", "::1"]);
         check("ipv6", &["::1", "fe80::1"], &["1.2.3.4", ":::"]);
         check("cidr", &["10.0.0.0/8", "::/0"], &["10.0.0.0", "10.0.0.0/33"]);

@@ -24,7 +24,10 @@ fn types() {
     check(
         json!({"type": "integer"}),
         json!(1.5),
-        &["spec.f: Invalid value: \"number\": spec.f in body must be of type integer: \"number\""],
+        &[
+            "spec.f: Invalid value: \"number\": spec.f in body must be of type integer: \"number\"",
+            "<nil>: Invalid value: \"\": Checked value must be of type integer (default format) in spec.f",
+        ],
     );
     check(json!({"type": "number"}), json!(1), &[]);
     check(
@@ -98,7 +101,7 @@ fn lists_and_objects() {
             "spec.f.b: Required value",
         ],
     );
-    check(object, json!({"a": 1, "b": 1}), &["spec.f: Too many: 2: must have at most 1 items"]);
+    check(object, json!({"a": 1, "b": 1}), &["spec.f: Too many: 2: must have at most 1 item"]);
 }
 
 #[test]
