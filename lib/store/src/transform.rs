@@ -1,6 +1,6 @@
 //! Values that are changed on their way to and from the store: encryption at rest.
 //!
-//! The store below keeps what [`Transformer::to_storage`] made; everything above sees plain values. A value that cannot be
+//! The store below keeps what [`Transformer::seal`] made; everything above sees plain values. A value that cannot be
 //! read back is an error of that key, not of the whole store, except in a watch, which would otherwise miss a change.
 
 use std::{
@@ -20,13 +20,13 @@ pub trait Transformer: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it cannot be: the write does not happen.
-    fn to_storage(&self, key: &str, value: Bytes) -> std::result::Result<Bytes, TransformError>;
+    fn seal(&self, key: &str, value: Bytes) -> std::result::Result<Bytes, TransformError>;
 
     /// The value of what was kept.
     ///
     /// # Errors
     /// When no key that is configured can read it.
-    fn from_storage(&self, key: &str, kept: Bytes) -> std::result::Result<Bytes, TransformError>;
+    fn open(&self, key: &str, kept: Bytes) -> std::result::Result<Bytes, TransformError>;
 
     /// Names the form that a value is kept in; none where there is but one.
     fn form(&self, key: &str, kept: &[u8]) -> Option<u64>;
@@ -66,11 +66,11 @@ impl Transformed {
     }
 
     fn store(&self, key: &str, value: Bytes) -> Result<Bytes> {
-        self.transformer.to_storage(key, value).map_err(StoreError::unavailable)
+        self.transformer.seal(key, value).map_err(StoreError::unavailable)
     }
 
     fn load(&self, stored: Stored) -> Result<Stored> {
-        let value = self.transformer.from_storage(&stored.key, stored.value).map_err(StoreError::unavailable)?;
+        let value = self.transformer.open(&stored.key, stored.value).map_err(StoreError::unavailable)?;
         Ok(Stored { value, ..stored })
     }
 
@@ -134,7 +134,7 @@ impl Storage for Transformed {
                 return Some(event);
             }
             note(&forms, &event.key, transformer.form(&event.key, &event.value));
-            match transformer.from_storage(&event.key, event.value.clone()) {
+            match transformer.open(&event.key, event.value.clone()) {
                 Ok(value) => Some(Event { value, ..event }),
                 Err(error) => {
                     tracing::error!(%error, "a stored value cannot be read; it is not served");
@@ -175,15 +175,15 @@ mod tests {
     struct Backwards;
 
     impl Transformer for Backwards {
-        fn to_storage(&self, _key: &str, value: Bytes) -> std::result::Result<Bytes, TransformError> {
+        fn seal(&self, _key: &str, value: Bytes) -> std::result::Result<Bytes, TransformError> {
             Ok(value.iter().rev().copied().collect::<Vec<_>>().into())
         }
 
-        fn from_storage(&self, key: &str, kept: Bytes) -> std::result::Result<Bytes, TransformError> {
+        fn open(&self, key: &str, kept: Bytes) -> std::result::Result<Bytes, TransformError> {
             if kept.starts_with(b"!") {
                 return Err(TransformError { key: key.to_owned(), why: "no key" });
             }
-            self.to_storage(key, kept)
+            self.seal(key, kept)
         }
 
         fn form(&self, _key: &str, kept: &[u8]) -> Option<u64> {

@@ -46,6 +46,8 @@ impl cel::Authorizer for Access<'_> {
                     namespace: &resource.namespace,
                     name: &resource.name,
                     field_selector: &resource.field_selector,
+                    label_selector: &resource.label_selector,
+                    ..Default::default()
                 };
                 Attributes::resource(user, request.verb, resource)
             }

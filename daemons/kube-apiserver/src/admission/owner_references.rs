@@ -32,7 +32,7 @@ impl Plugin for OwnerReferencesPermissionEnforcement {
             subresource: request.subresource,
             namespace: request.namespace,
             name: request.name,
-            field_selector: "",
+            ..Default::default()
         };
         let ask = |verb: &str, resource: ResourceAttributes<'_>| {
             self.authorizer.authorize(&Attributes::resource(request.user, verb, resource))
@@ -80,7 +80,7 @@ impl OwnerReferencesPermissionEnforcement {
     ) -> Result<(), Status> {
         let namespace = if namespaced { request.namespace } else { "" };
         let resource =
-            ResourceAttributes { group, resource: plural, subresource: "finalizers", namespace, name, field_selector: "" };
+            ResourceAttributes { group, resource: plural, subresource: "finalizers", namespace, name, ..Default::default() };
         let decision = self.authorizer.authorize(&Attributes::resource(request.user, "update", resource));
         if decision.allowed() {
             return Ok(());

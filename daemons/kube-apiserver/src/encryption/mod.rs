@@ -57,7 +57,7 @@ fn form_of(prefix: &str) -> u64 {
 }
 
 impl Transformer for Encryption {
-    fn to_storage(&self, key: &str, value: Bytes) -> Result<Bytes, TransformError> {
+    fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, TransformError> {
         let configuration = self.configuration.current();
         match self.entry(&configuration, key).and_then(|entry| entry.providers.first()) {
             None | Some(Provider::Identity) => Ok(value),
@@ -69,7 +69,7 @@ impl Transformer for Encryption {
         }
     }
 
-    fn from_storage(&self, key: &str, kept: Bytes) -> Result<Bytes, TransformError> {
+    fn open(&self, key: &str, kept: Bytes) -> Result<Bytes, TransformError> {
         let refused = |why| Err(TransformError { key: key.to_owned(), why });
         if !kept.starts_with(SEALED) {
             // What was written before encryption was switched on; whoever wants it refused leaves identity out.
@@ -133,32 +133,32 @@ mod tests {
             ("/registry/configmaps/ns/c", false),
             ("/registry/example.org/widgets/ns/w", false),
         ] {
-            let kept = encryption.to_storage(key, "plain".into()).unwrap();
+            let kept = encryption.seal(key, "plain".into()).unwrap();
             assert_eq!(kept.starts_with(b"k8s:enc:aescbc:v1:old:"), sealed, "{key}");
-            assert_eq!(encryption.from_storage(key, kept).unwrap(), "plain", "{key}");
+            assert_eq!(encryption.open(key, kept).unwrap(), "plain", "{key}");
         }
     }
 
     #[test]
     fn keys_rotate_by_their_order() {
         let before = encryption(OLD);
-        let kept = before.to_storage(SECRET, "plain".into()).unwrap();
+        let kept = before.seal(SECRET, "plain".into()).unwrap();
         let between = encryption(&format!("{NEW}, {OLD}, {{identity: {{}}}}"));
-        assert_eq!(between.from_storage(SECRET, kept.clone()).unwrap(), "plain");
+        assert_eq!(between.open(SECRET, kept.clone()).unwrap(), "plain");
         assert_ne!(between.form(SECRET, &kept), between.next_form(SECRET), "it is to be written again");
-        let again = between.to_storage(SECRET, "plain".into()).unwrap();
+        let again = between.seal(SECRET, "plain".into()).unwrap();
         assert_eq!(between.form(SECRET, &again), between.next_form(SECRET));
         let after = encryption(NEW);
-        assert_eq!(after.from_storage(SECRET, again).unwrap(), "plain");
-        assert!(after.from_storage(SECRET, kept).is_err());
+        assert_eq!(after.open(SECRET, again).unwrap(), "plain");
+        assert!(after.open(SECRET, kept).is_err());
     }
 
     #[test]
     fn plain_values_need_identity() {
-        assert!(encryption(OLD).from_storage(SECRET, "plain".into()).is_err());
-        assert!(encryption(&format!("{OLD}, {{identity: {{}}}}")).from_storage(SECRET, "plain".into()).is_ok());
-        let sealed = encryption(OLD).to_storage(SECRET, "plain".into()).unwrap();
-        let error = encryption(OLD).from_storage("/registry/configmaps/ns/c", sealed).unwrap_err();
+        assert!(encryption(OLD).open(SECRET, "plain".into()).is_err());
+        assert!(encryption(&format!("{OLD}, {{identity: {{}}}}")).open(SECRET, "plain".into()).is_ok());
+        let sealed = encryption(OLD).seal(SECRET, "plain".into()).unwrap();
+        let error = encryption(OLD).open("/registry/configmaps/ns/c", sealed).unwrap_err();
         assert_eq!(error.why, "identity transformer tried to read encrypted data");
     }
 }

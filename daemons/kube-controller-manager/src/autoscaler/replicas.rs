@@ -147,7 +147,7 @@ pub(super) fn by_pods(observed: &Observed<'_>, samples: &Samples, target: Target
             }
             Target::Average { value, .. } => value,
         };
-        if first.ratio < 1.0 || first.ratio > 1.0 {
+        if first.ratio != 1.0 {
             values.insert(name.clone(), assumed);
         }
     }
