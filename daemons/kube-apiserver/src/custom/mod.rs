@@ -8,11 +8,13 @@ pub mod definitions;
 mod embedded;
 mod list_types;
 pub mod naming;
+mod rules;
 mod scale;
 mod validator;
 
 use std::hash::{DefaultHasher, Hasher};
 
+use cel::rules::Rules;
 use jiff::Timestamp;
 use machinery::field::{FieldErrors, Path};
 use machinery::jsonpath::{self, JsonPath};
@@ -33,6 +35,7 @@ pub struct CustomType {
     version: Value,
     structural: Option<Structural>,
     validator: Validator,
+    rules: Option<Rules>,
     columns: Columns,
     scale: Option<Scale>,
     selectable: Vec<Selectable>,
@@ -81,6 +84,7 @@ impl CustomType {
         let changed = definition["metadata"]["generation"].as_i64().unwrap_or(1) > 1;
         Self {
             validator: Validator::compile(schema),
+            rules: Rules::compile(schema),
             columns: Columns::new(version),
             scale: Scale::new(version),
             selectable: Selectable::of(version),
@@ -149,6 +153,7 @@ impl CustomType {
         if self.has_list_types && old.is_none_or(|old| list_types::validate(self.schema(), old).is_empty()) {
             errors.extend(list_types::validate(self.schema(), object));
         }
+        rules::check(self.rules.as_ref(), object, old, &mut errors);
         errors
     }
 

@@ -46,6 +46,7 @@ pub(super) fn check(version: &Value, has_status: bool, path: &Path, errors: &mut
     if !schema.is_object() {
         return;
     }
+    let before = errors.len();
     let path = path.child("openAPIV3Schema");
     if has_status {
         check_root(schema, &path, errors);
@@ -59,6 +60,10 @@ pub(super) fn check(version: &Value, has_status: bool, path: &Path, errors: &mut
     }
     errors.extend(not_structural);
     walk(schema, &path, &Context { is_root: true, ..Context::default() }, 0, errors);
+    // What is wrong with a schema makes errors of rules that nobody understands.
+    if errors.len() == before {
+        errors.extend(cel::rules::check(schema, &path));
+    }
 }
 
 /// A status is validated by itself: what the root says of the whole object would be lost.
