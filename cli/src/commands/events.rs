@@ -49,7 +49,7 @@ pub async fn run(args: EventsArgs, session: &Session) -> Result<()> {
     let request = Request::get(path).query_some("fieldSelector", about(&args, session).await?);
     let (mut events, revision) = select::list(session, request.clone()).await?;
     events.retain(|event| wanted(&args, event));
-    events.sort_by_cached_key(|event| last_seen(event));
+    events.sort_by_cached_key(last_seen);
     let mut rows = Rows { namespace: args.all_namespaces, headed: args.no_headers, widths: Vec::new() };
     let label = |event: &Value| format!("event/{}", meta::name(event));
     if events.is_empty() && !args.watch {

@@ -160,7 +160,7 @@ impl Subjects {
         subjects.extend(self.group.iter().map(|name| subject("Group", name)));
         for account in &self.serviceaccount {
             let parts = account.split_once(':').filter(|(_, name)| !name.is_empty() && !name.contains(':'));
-            let own = |(own, name)| Some((if own == "" { namespace? } else { own }, name));
+            let own = |(own, name): (_, _)| Some((if str::is_empty(own) { namespace? } else { own }, name));
             let (namespace, name) =
                 parts.and_then(own).ok_or_else(|| Error::message("serviceaccount must be <namespace>:<name>"))?;
             subjects.push(json!({"kind": "ServiceAccount", "name": name, "namespace": namespace}));

@@ -99,7 +99,7 @@ fn item(kind: &str, generator: &Generator, general: &GeneratorOptions, data: Vec
 }
 
 fn place(item: Item, generator: &Generator, items: &mut Vec<Item>) -> Result<()> {
-    let same = |other: &&mut Item| other.kind() == item.kind() && other.former.iter().any(|name| *name == generator.name);
+    let same = |other: &&mut Item| other.kind() == item.kind() && other.former.contains(&generator.name);
     let found = items.iter_mut().find(same);
     match (generator.behavior.as_str(), found) {
         ("" | "create", None) => items.push(item),

@@ -36,9 +36,8 @@ pub fn apply(kustomization: &Kustomization, items: &mut [Item]) {
             set_namespace(item, &kustomization.namespace);
         }
         let (prefix, suffix) = (&kustomization.name_prefix, &kustomization.name_suffix);
-        if !(prefix.is_empty() && suffix.is_empty())
-            && !["Namespace", "CustomResourceDefinition", "APIService"].contains(&item.kind())
-        {
+        let changes = !prefix.is_empty() || !suffix.is_empty();
+        if changes && !["Namespace", "CustomResourceDefinition", "APIService"].contains(&item.kind()) {
             rename(item, |name| format!("{prefix}{name}{suffix}"));
         }
     }
@@ -96,19 +95,17 @@ fn templates(object: &mut Value) -> Vec<&mut Value> {
         _ => &[],
     };
     let mut found = Vec::new();
-    if let Some(template) = paths.first().and_then(|path| object.pointer_mut(path)) {
-        if let Some(fields) = template.as_object_mut() {
-            fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
-            for (name, value) in fields.iter_mut() {
-                match name.as_str() {
-                    "metadata" => found.push(value),
-                    "spec" => {
-                        if let Some(inner) = value.get_mut("template").and_then(Value::as_object_mut) {
-                            found.push(inner.entry("metadata").or_insert_with(|| Value::Object(Map::new())));
-                        }
+    if let Some(fields) = paths.first().and_then(|path| object.pointer_mut(path)).and_then(Value::as_object_mut) {
+        fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+        for (name, value) in fields.iter_mut() {
+            match name.as_str() {
+                "metadata" => found.push(value),
+                "spec" => {
+                    if let Some(inner) = value.get_mut("template").and_then(Value::as_object_mut) {
+                        found.push(inner.entry("metadata").or_insert_with(|| Value::Object(Map::new())));
                     }
-                    _ => {}
                 }
+                _ => {}
             }
         }
     }
@@ -130,11 +127,8 @@ fn label(item: &mut Item, pairs: &BTreeMap<String, String>, reach: Reach) {
     let kind = item.kind().to_owned();
     let object = &mut item.object;
     match kind.as_str() {
-        "Service" | "ReplicationController" if object["spec"]["selector"].is_object() || kind == "Service" => {
-            if object["spec"].is_object() {
-                put(&mut object["spec"]["selector"], pairs);
-            }
-        }
+        "Service" if object["spec"].is_object() => put(&mut object["spec"]["selector"], pairs),
+        "ReplicationController" if object["spec"]["selector"].is_object() => put(&mut object["spec"]["selector"], pairs),
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => put(&mut object["spec"]["selector"]["matchLabels"], pairs),
         "Job" | "CronJob" | "PodDisruptionBudget" => {
             let path =

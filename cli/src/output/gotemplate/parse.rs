@@ -53,14 +53,14 @@ pub fn parse(text: &str) -> Result<Parsed> {
     let mut parser = Parser { pieces: pieces(text)?.into_iter().peekable(), named: BTreeMap::new(), line: 1, depth: 0 };
     let (nodes, end) = parser.nodes()?;
     match end {
-        End::Text => Ok(Parsed { nodes, named: parser.named }),
-        End::End => Err((parser.line, "unexpected {{end}}".into())),
-        End::Else(_) => Err((parser.line, "unexpected {{else}}".into())),
+        Stop::Text => Ok(Parsed { nodes, named: parser.named }),
+        Stop::End => Err((parser.line, "unexpected {{end}}".into())),
+        Stop::Else(_) => Err((parser.line, "unexpected {{else}}".into())),
     }
 }
 
 /// What ended a list of nodes.
-enum End {
+enum Stop {
     Text,
     End,
     /// With what follows the word: `if x`, `with x`.
@@ -75,14 +75,14 @@ struct Parser {
 }
 
 impl Parser {
-    fn nodes(&mut self) -> Result<(Vec<Node>, End)> {
+    fn nodes(&mut self) -> Result<(Vec<Node>, Stop)> {
         self.depth += 1;
         if self.depth > super::DEPTH_MAX {
             return Err((self.line, "nested too deeply".into()));
         }
         let mut nodes = Vec::new();
         let end = loop {
-            let Some(piece) = self.pieces.next() else { break End::Text };
+            let Some(piece) = self.pieces.next() else { break Stop::Text };
             let (tokens, line) = match piece {
                 Piece::Text(text) => {
                     nodes.push(Node::Text(text));
@@ -97,8 +97,8 @@ impl Parser {
                 Some(_) => ("", &tokens[..]),
             };
             match word {
-                "end" => break End::End,
-                "else" => break End::Else(rest.to_vec()),
+                "end" => break Stop::End,
+                "else" => break Stop::Else(rest.to_vec()),
                 "define" => {
                     let (name, body) = (self.name(rest.first())?, self.body()?);
                     self.named.insert(name, body);
@@ -146,9 +146,9 @@ impl Parser {
     /// Nodes until `{{end}}`.
     fn body(&mut self) -> Result<Vec<Node>> {
         match self.nodes()? {
-            (nodes, End::End) => Ok(nodes),
-            (_, End::Else(_)) => Err((self.line, "unexpected {{else}}".into())),
-            (_, End::Text) => Err((self.line, "unexpected EOF".into())),
+            (nodes, Stop::End) => Ok(nodes),
+            (_, Stop::Else(_)) => Err((self.line, "unexpected {{else}}".into())),
+            (_, Stop::Text) => Err((self.line, "unexpected EOF".into())),
         }
     }
 
@@ -156,9 +156,9 @@ impl Parser {
     fn branches(&mut self) -> Result<(Vec<Node>, Vec<Node>)> {
         let (then, end) = self.nodes()?;
         let tokens = match end {
-            End::End => return Ok((then, Vec::new())),
-            End::Text => return Err((self.line, "unexpected EOF".into())),
-            End::Else(tokens) => tokens,
+            Stop::End => return Ok((then, Vec::new())),
+            Stop::Text => return Err((self.line, "unexpected EOF".into())),
+            Stop::Else(tokens) => tokens,
         };
         match tokens.split_first() {
             None => Ok((then, self.body()?)),
@@ -185,7 +185,7 @@ impl Parser {
             pipeline.declares = tokens[at] == Token::Declare;
             rest = &tokens[at + 1..];
         }
-        let mut tokens = rest.to_vec().into_iter().peekable();
+        let mut tokens = rest.iter().cloned().peekable();
         self.commands(&mut tokens, &mut pipeline, 0)?;
         if tokens.next().is_some() {
             return Err((self.line, "unexpected right paren".into()));

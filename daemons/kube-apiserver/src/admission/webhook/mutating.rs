@@ -62,10 +62,8 @@ impl Mutating {
             mutation.reinvocation.invoked.entry(NAME).or_default().begin_again(mutation.object);
         }
         let equivalents = Equivalents::default();
-        let mut index = 0;
-        for hook in configurations.iter().flat_map(|configuration| &configuration.hooks) {
+        for (index, hook) in configurations.iter().flat_map(|configuration| &configuration.hooks).enumerate() {
             self.turn(client, hook, index, mutation, &equivalents).await?;
-            index += 1;
         }
         mutation.reinvocation.invoked.entry(NAME).or_default().end(mutation.object);
         Ok(())

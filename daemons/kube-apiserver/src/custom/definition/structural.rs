@@ -126,11 +126,11 @@ fn combinations(schema: &Value, skip_any: bool, skip_first: bool, path: &Path, d
     for (name, skipped) in [("anyOf", skip_any), ("allOf", false), ("oneOf", false)] {
         for (index, inner) in list(&schema[name]).iter().enumerate().filter(|_| !skipped) {
             let skip_any = name == "allOf" && skip_first && index == 0;
-            nested(inner, skip_any, Level::Item, &path.child(name).index(index), depth + 1, errors);
+            nested(inner, skip_any, &path.child(name).index(index), depth + 1, errors);
         }
     }
     if schema["not"].is_object() {
-        nested(&schema["not"], false, Level::Item, &path.child("not"), depth + 1, errors);
+        nested(&schema["not"], false, &path.child("not"), depth + 1, errors);
     }
     let pattern = text(&schema["pattern"]);
     if let Err(why) = regexp::compile(pattern) {
@@ -155,16 +155,16 @@ const FORBIDDEN: [(&str, &str); 12] = [
     ("x-kubernetes-map-type", "must be undefined to be structural"),
 ];
 
-fn nested(schema: &Value, skip_any: bool, level: Level, path: &Path, depth: usize, errors: &mut FieldErrors) {
+fn nested(schema: &Value, skip_any: bool, path: &Path, depth: usize, errors: &mut FieldErrors) {
     if depth > DEPTH_MAX {
         return errors.forbidden(path, "nested too deeply");
     }
     combinations(schema, skip_any, false, path, depth, errors);
     if schema["items"].is_object() {
-        nested(&schema["items"], false, level, &path.child("items"), depth + 1, errors);
+        nested(&schema["items"], false, &path.child("items"), depth + 1, errors);
     }
     for (name, property) in properties(schema) {
-        nested(property, false, Level::Field, &path.child("properties").key(name), depth + 1, errors);
+        nested(property, false, &path.child("properties").key(name), depth + 1, errors);
     }
     let says = |field: &str| match schema.get(field) {
         None | Some(Value::Null | Value::Bool(false)) => field == "default" && schema["default"] == false,

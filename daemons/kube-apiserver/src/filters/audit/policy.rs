@@ -178,7 +178,8 @@ impl Rule {
         if self.resources.iter().any(|r| !r.resource_names.is_empty() && r.resources.is_empty()) {
             return Err(".resources.resourceNames: Invalid value: using resourceNames requires at least one resource".to_owned());
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.non_resource_urls.is_empty() {
             return Err(
                 ".nonResourceURLs: Invalid value: rules cannot apply to both regular resources and non-resource URLs".to_owned()
             );
