@@ -54,6 +54,10 @@ pub async fn handle(
     let Some(served) = server.registry.served(&path.group, &path.version, &path.resource) else {
         return Err(Status::no_such_path());
     };
+    // CVE-2019-11247: what belongs to no namespace is not found below one, where other rights apply. `namespaces` names itself.
+    if !served.resource.namespaced && !path.namespace.is_empty() && path.resource != "namespaces" {
+        return Err(Status::no_such_path());
+    }
     if served.resource.namespaced
         && path.namespace.is_empty()
         && !path.name.is_empty()

@@ -125,7 +125,8 @@ impl Hook {
     async fn start(decide: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
-        let ca = Ca::create("webhook-ca", now, hour).unwrap();
+        // Certificates of authorities begin and end with days.
+        let ca = Ca::create("webhook-ca", now, SignedDuration::from_hours(72)).unwrap();
         let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let names = vec!["hook.ns.svc".to_owned(), "localhost".to_owned()];
         let issued = ca.issue(&Profile::server("webhook", names, vec![ip], hour), now).unwrap();

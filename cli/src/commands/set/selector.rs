@@ -50,7 +50,7 @@ fn labels(text: &str) -> Result<Map<String, Value>> {
     let mut labels = Map::new();
     for requirement in selector.requirements() {
         match (requirement.operator(), requirement.values()) {
-            (Operator::Equals | Operator::In, [value]) => {
+            (Operator::Equals | Operator::DoubleEquals | Operator::In, [value]) => {
                 labels.insert(requirement.key().to_owned(), value.as_str().into());
             }
             (Operator::NotEquals, _) => return Err(Error::message("\"!=\" is not a valid label selector operator")),

@@ -1,6 +1,7 @@
 //! Pieces of a template as a tree.
 
-use std::{collections::BTreeMap, iter::Peekable, vec::IntoIter};
+use std::iter::{Cloned, Peekable};
+use std::{collections::BTreeMap, slice, vec::IntoIter};
 
 use serde_json::Value;
 
@@ -47,6 +48,7 @@ pub enum Operand {
     Nested(Box<Pipeline>, Vec<String>),
 }
 
+type Tokens<'a> = Peekable<Cloned<slice::Iter<'a, Token>>>;
 type Result<T> = std::result::Result<T, (usize, String)>;
 
 pub fn parse(text: &str) -> Result<Parsed> {
@@ -194,7 +196,7 @@ impl Parser {
     }
 
     /// Commands until the end, or until the parenthesis that closes.
-    fn commands(&self, tokens: &mut Peekable<IntoIter<Token>>, pipeline: &mut Pipeline, depth: usize) -> Result<()> {
+    fn commands(&self, tokens: &mut Tokens<'_>, pipeline: &mut Pipeline, depth: usize) -> Result<()> {
         if depth > super::DEPTH_MAX {
             return Err((self.line, "nested too deeply".into()));
         }
