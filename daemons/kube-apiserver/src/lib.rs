@@ -50,6 +50,7 @@ pub mod reviews;
 pub mod server;
 pub mod service_ip;
 pub mod subresources;
+mod tls_stream;
 pub mod webhook;
 
 use std::ffi::OsString;

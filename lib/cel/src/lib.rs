@@ -82,6 +82,6 @@ pub use error::{CompileError, EvalError, display};
 pub use library::Library;
 pub use library::authz::{Authorizer, Decision, Request, ResourceRequest, Subject};
 pub use program::Program;
-pub use schema::{Decl, escape};
+pub use schema::{Decl, KEYWORDS, escape};
 pub use types::{ObjectTypes, Type, TypeProvider};
 pub use value::{List, Map, Moment, Object, Opaque, Str, Value};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::ast::{Ast, Expr, FieldInit, Id, Literal, MapEntry, NODES_MAX, Node};
 use crate::error::{CompileError, Source};
 use crate::lexer::{self, Kind, Token};
+use crate::schema::KEYWORDS;
 use crate::{literal, macros};
 
 /// cel-go's limit of an expression, in code points.
@@ -14,25 +15,8 @@ const DEPTH_MAX: usize = 250;
 /// Nodes beneath each other in a tree with macros expanded. Evaluation recurses once for each.
 const TREE_DEPTH_MAX: u32 = 700;
 
-const RESERVED: [&str; 17] = [
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+/// The keywords that the lexer takes for identifiers.
+const RESERVED: &[&str] = KEYWORDS.split_at(4).1;
 
 const EXPRESSION: &str =
     "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}";

@@ -253,7 +253,8 @@ fn non_negative(n: i64) -> u64 {
     u64::try_from(n).unwrap_or(0)
 }
 
-const KEYWORDS: [&str; 21] = [
+/// Words that are no identifiers: literals and `in`, then those the language reserves.
+pub const KEYWORDS: [&str; 21] = [
     "true",
     "false",
     "null",

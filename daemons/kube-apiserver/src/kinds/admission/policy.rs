@@ -12,29 +12,6 @@ use crate::kinds::value::{has, items, text, texts};
 const ANNOTATIONS_MAX: usize = 20;
 const ANNOTATION_EXPRESSION_BYTES_MAX: usize = 5 * 1024;
 const MUTATING_OPERATIONS: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// What both kinds of policies have. Answers with the variables declared.
 fn common(spec: &Value, path: &Path, errors: &mut FieldErrors) -> (Compiler, Names) {
@@ -74,7 +51,7 @@ fn common(spec: &Value, path: &Path, errors: &mut FieldErrors) -> (Compiler, Nam
 
 fn is_identifier(name: &str) -> bool {
     let word = |c: char| c == '_' || c.is_ascii_alphanumeric();
-    name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit()) && !RESERVED.contains(&name)
+    name.chars().all(word) && !name.starts_with(|c: char| c.is_ascii_digit()) && !cel::KEYWORDS.contains(&name)
 }
 
 fn param_kind(kind: &Value, path: &Path, errors: &mut FieldErrors) {
