@@ -106,7 +106,8 @@ impl Plane {
 }
 
 fn lifetime() -> SignedDuration {
-    SignedDuration::from_hours(24)
+    // Authorities end with a day.
+    SignedDuration::from_hours(72)
 }
 
 /// Writes the authority, the server's certificate and the key of service accounts.

@@ -82,7 +82,7 @@ mod tests {
         daemon::install_crypto();
         let now = Timestamp::now();
         let hour = SignedDuration::from_hours(1);
-        let (ours, other) = (Ca::create("ours", now, hour * 24).unwrap(), Ca::create("other", now, hour * 24).unwrap());
+        let (ours, other) = (Ca::create("ours", now, hour * 72).unwrap(), Ca::create("other", now, hour * 72).unwrap());
         let path = std::env::temp_dir().join(format!("client-ca-{}", std::process::id()));
         std::fs::write(&path, ours.certificate_pem()).unwrap();
         let ca = ClientCa::from_file(&path).unwrap();
