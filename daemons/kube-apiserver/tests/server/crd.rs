@@ -1,91 +1,17 @@
-//! Custom resources as their clients see them: in process, on memory storage.
+//! Custom resources.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::Bytes;
-use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube_apiserver::authn::user::User;
-use kube_apiserver::respond::Body;
-use kube_apiserver::{ApiServer, Config};
 use serde_json::{Value, json};
-use store::Memory;
+
+use crate::harness::Api;
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const FOOS: &str = "/apis/example.com/v1/namespaces/ns/foos";
-/// What the server does by itself is done within this time, or the test fails.
-const SOON: Duration = Duration::from_secs(20);
-
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
 
 impl Api {
-    async fn start() -> Self {
-        let shutdown = daemon::Shutdown::new();
-        let config = Config::for_tests(Arc::new(Memory::new()));
-        let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
-        api
-    }
-
-    async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> Response<Body> {
-        let mut request = Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.server.handle_as(User::server(), request.body(Bytes::from(body)).unwrap()).await
-    }
-
-    async fn send(&self, method: &str, path: &str, content_type: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let response = self.raw(method, path, &[("content-type", content_type)], body).await;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        self.send(method, path, "application/json", body).await
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let (code, value) = self.call(method, path, body).await;
-        assert!(code < 300, "{method} {path}: {code} {value}");
-        value
-    }
-
     async fn merge(&self, path: &str, body: Value) -> Value {
-        let (code, value) = self.send("PATCH", path, "application/merge-patch+json", body).await;
-        assert!(code < 300, "{path}: {code} {value}");
-        value
-    }
-
-    /// Asks until the answer is the one wanted.
-    async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
-        let asking = async {
-            loop {
-                let (code, value) = self.call("GET", path, Value::Null).await;
-                if wanted(code, &value) {
-                    return value;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        match tokio::time::timeout(SOON, asking).await {
-            Ok(value) => value,
-            Err(_) => panic!("{path} did not become what was wanted: {:?}", self.call("GET", path, Value::Null).await),
-        }
+        self.ok("PATCH", path, body).await
     }
 
     async fn define(&self, definition: Value) -> Value {
@@ -177,8 +103,7 @@ async fn a_change_of_the_schema_counts_at_once() {
     assert_eq!((&list["items"][0]["spec"]["color"], &list["items"][0]["kind"]), (&json!("red"), &json!("Foo")));
     // What was there may stay; what is new obeys.
     api.merge(&format!("{FOOS}/a"), json!({"spec": {"name": "y"}})).await;
-    let (code, _) =
-        api.send("PATCH", &format!("{FOOS}/a"), "application/merge-patch+json", json!({"spec": {"replicas": 4}})).await;
+    let (code, _) = api.call("PATCH", &format!("{FOOS}/a"), json!({"spec": {"replicas": 4}})).await;
     assert_eq!(code, 422);
 }
 
@@ -200,8 +125,7 @@ async fn status_scale_and_generation() {
     assert_eq!((&status["spec"]["name"], &status["status"]["phase"]), (&json!("x"), &json!("A")));
     assert!(status["metadata"].get("labels").is_none());
     assert_eq!(status["metadata"]["generation"], 1);
-    let (code, refused) =
-        api.send("PATCH", &format!("{path}/status"), "application/merge-patch+json", json!({"status": {"phase": "C"}})).await;
+    let (code, refused) = api.call("PATCH", &format!("{path}/status"), json!({"status": {"phase": "C"}})).await;
     assert_eq!(code, 422);
     assert!(
         refused["message"].as_str().unwrap().contains("status.phase: Unsupported value: \"C\": supported values: \"A\", \"B\""),
@@ -225,11 +149,11 @@ async fn selectors_tables_and_versions() {
     let (code, _) = api.call("GET", &format!("{FOOS}?fieldSelector=spec.replicas%3D1"), Value::Null).await;
     assert_eq!(code, 400);
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
-    let response = api.raw("GET", FOOS, &accept, String::new()).await;
+    let response = api.raw(&User::server(), "GET", FOOS, &accept, "").await;
     let table: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
     assert_eq!(table["columnDefinitions"][1]["name"], "Replicas");
     assert_eq!(table["rows"][0]["cells"], json!(["a", 1]));
-    let beta = api.raw("GET", "/apis/example.com/v1beta1/namespaces/ns/foos/a", &[], String::new()).await;
+    let beta = api.raw(&User::server(), "GET", "/apis/example.com/v1beta1/namespaces/ns/foos/a", &[], "").await;
     let warning = beta.headers()["warning"].to_str().unwrap().to_owned();
     assert_eq!(warning, "299 - \"example.com/v1beta1 Foo is deprecated\"");
     let beta: Value = serde_json::from_slice(&beta.into_body().collect().await.unwrap().to_bytes()).unwrap();
@@ -316,9 +240,9 @@ async fn documents_show_custom_resources() {
     assert_eq!(foo["properties"]["spec"]["properties"]["replicas"]["default"], 1);
     assert!(v3["paths"]["/apis/example.com/v1/foos"]["get"].is_object());
     // Who has the document hears so, until it changes.
-    let first = api.raw("GET", "/openapi/v2", &[], String::new()).await;
+    let first = api.raw(&User::server(), "GET", "/openapi/v2", &[], "").await;
     let etag = first.headers()["etag"].to_str().unwrap().to_owned();
-    let same = api.raw("GET", "/openapi/v2", &[("if-none-match", &etag)], String::new()).await;
+    let same = api.raw(&User::server(), "GET", "/openapi/v2", &[("if-none-match", &etag)], "").await;
     assert_eq!(same.status().as_u16(), 304);
     api.ok("DELETE", &format!("{DEFINITIONS}/foos.example.com"), Value::Null).await;
     api.until("/openapi/v2", |_, v2| v2["definitions"].get("com.example.v1.Foo").is_none()).await;

@@ -1,70 +1,23 @@
 //! Each class of known vulnerabilities of API servers as a test: what was possible once is refused here.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::BodyExt;
+use http::{Request, Response};
 use kube_apiserver::authn::user::User;
 use kube_apiserver::respond::Body;
 use kube_apiserver::server::ModeName;
-use kube_apiserver::{ApiServer, Config};
 use serde_json::{Value, json};
-use store::Memory;
 
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
+use crate::harness::{Api, CONFIG_MAPS};
 
 impl Api {
-    async fn start() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::for_tests(Arc::new(Memory::new()));
-        change(&mut config);
-        let shutdown = daemon::Shutdown::new();
-        let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.admin("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
-        api.admin("POST", "/api/v1/namespaces/ns/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
-        api
-    }
-
-    async fn send(&self, user: &User, method: &str, path: &str, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
-        let request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path).header("content-type", content_type);
-        self.server.handle_as(user.clone(), request.body(body.into()).unwrap()).await
-    }
-
-    async fn admin(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        self.json(&User::server(), method, path, "application/json", body.to_string()).await
-    }
-
-    async fn json(&self, user: &User, method: &str, path: &str, content_type: &str, body: String) -> (u16, Value) {
-        let response = self.send(user, method, path, content_type, body).await;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
-        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
-    }
-
     /// A request as it comes from the network, where nobody says who it is.
     async fn anonymous(&self, request: Request<&'static str>) -> Response<Body> {
         let request = request.map(|body| http_body_util::Full::new(Bytes::from_static(body.as_bytes())));
         self.server.handle(request).await
     }
 }
-
-const CONFIG_MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 
 async fn with_widgets(scope: &str) -> Api {
     let api = Api::start().await;
@@ -73,11 +26,11 @@ async fn with_widgets(scope: &str) -> Api {
         "spec": {"group": "example.com", "scope": scope, "names": {"plural": "widgets", "singular": "widget", "kind": "Widget", "listKind": "WidgetList"},
             "versions": [{"name": "v1", "served": true, "storage": true,
                 "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
-    let (code, answer) = api.admin("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
+    let (code, answer) = api.call("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition).await;
     assert_eq!(code, 201, "{answer}");
     let list = "/apis/example.com/v1/widgets";
     let begun = Instant::now();
-    while api.admin("GET", list, Value::Null).await.0 != 200 {
+    while api.call("GET", list, Value::Null).await.0 != 200 {
         assert!(begun.elapsed() < Duration::from_secs(10), "the resource is not served");
         tokio::task::yield_now().await;
     }
@@ -89,12 +42,12 @@ async fn with_widgets(scope: &str) -> Api {
 async fn cve_2019_11247_cluster_scoped_objects_below_a_namespace() {
     let api = with_widgets("Cluster").await;
     let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
-    assert_eq!(api.admin("POST", "/apis/example.com/v1/widgets", widget).await.0, 201);
+    assert_eq!(api.call("POST", "/apis/example.com/v1/widgets", widget).await.0, 201);
     for (method, path) in [("GET", "/w"), ("DELETE", "/w"), ("GET", ""), ("GET", "?watch=1")] {
         let path = format!("/apis/example.com/v1/namespaces/ns/widgets{path}");
-        assert_eq!(api.admin(method, &path, Value::Null).await.0, 404, "{method} {path}");
+        assert_eq!(api.call(method, &path, Value::Null).await.0, 404, "{method} {path}");
     }
-    assert_eq!(api.admin("GET", "/apis/example.com/v1/widgets/w", Value::Null).await.0, 200);
+    assert_eq!(api.call("GET", "/apis/example.com/v1/widgets/w", Value::Null).await.0, 200);
 }
 
 /// CVE-2022-3162: names with path segments reached the objects of another resource of the same group.
@@ -102,7 +55,7 @@ async fn cve_2019_11247_cluster_scoped_objects_below_a_namespace() {
 async fn cve_2022_3162_names_are_no_paths() {
     let api = with_widgets("Namespaced").await;
     let widget = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
-    assert_eq!(api.admin("POST", "/apis/example.com/v1/namespaces/ns/widgets", widget).await.0, 201);
+    assert_eq!(api.call("POST", "/apis/example.com/v1/namespaces/ns/widgets", widget).await.0, 201);
     for path in [
         "/apis/example.com/v1/namespaces/%2e%2e/widgets/w",
         "/apis/example.com/v1/namespaces/ns/widgets/..%2fwidgets%2fw",
@@ -110,11 +63,11 @@ async fn cve_2022_3162_names_are_no_paths() {
         "/apis/example.com/v1/namespaces/..%2fwidgets%2fns/gadgets/w",
         "/api/v1/namespaces/ns%2f..%2f..%2fsecrets/configmaps/x",
     ] {
-        let (code, answer) = api.admin("GET", path, Value::Null).await;
+        let (code, answer) = api.call("GET", path, Value::Null).await;
         assert!((400..=405).contains(&code) && answer["kind"] == "Status", "{path}: {code} {answer}");
     }
     for name in ["..", ".", "a/b", "a%2fb"] {
-        let (code, answer) = api.admin("POST", CONFIG_MAPS, json!({"metadata": {"name": name}})).await;
+        let (code, answer) = api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": name}})).await;
         assert_eq!(code, 422, "{name}: {answer}");
     }
 }
@@ -131,7 +84,7 @@ async fn cve_2019_11253_yaml_that_multiplies() {
         bomb.push_str(&format!("  {name}: &{name} [{}]\n", vec![format!("*{earlier}"); 9].join(",")));
     }
     let begun = Instant::now();
-    let (code, answer) = api.json(&User::server(), "POST", CONFIG_MAPS, "application/yaml", bomb).await;
+    let (code, answer) = api.bytes(&User::server(), "POST", CONFIG_MAPS, "application/yaml", bomb).await;
     assert!((400..500).contains(&code), "{code} {answer}");
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
@@ -142,7 +95,7 @@ async fn cve_2019_11254_yaml_that_is_slow() {
     let api = Api::start().await;
     for body in [format!("a: {}", "[".repeat(50_000)), format!("{}a", "- ".repeat(50_000)), format!("? {}", "{".repeat(50_000))] {
         let begun = Instant::now();
-        let (code, _) = api.json(&User::server(), "POST", CONFIG_MAPS, "application/yaml", body).await;
+        let (code, _) = api.bytes(&User::server(), "POST", CONFIG_MAPS, "application/yaml", body).await;
         assert!((400..500).contains(&code), "{code}");
         assert!(begun.elapsed() < Duration::from_secs(10));
     }
@@ -152,17 +105,17 @@ async fn cve_2019_11254_yaml_that_is_slow() {
 #[tokio::test]
 async fn cve_2019_1002100_patches_of_many_operations() {
     let api = Api::start().await;
-    api.admin("POST", CONFIG_MAPS, json!({"metadata": {"name": "a"}})).await;
+    api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": "a"}})).await;
     let operation = json!({"op": "add", "path": "/data", "value": {"k": "v"}}).to_string();
     let patch = format!("[{}]", vec![operation; 10_001].join(","));
     let path = format!("{CONFIG_MAPS}/a");
-    let (code, answer) = api.json(&User::server(), "PATCH", &path, "application/json-patch+json", patch).await;
+    let (code, answer) = api.bytes(&User::server(), "PATCH", &path, "application/json-patch+json", patch).await;
     assert_eq!(code, 413, "{answer}");
     let copies = json!([{"op": "add", "path": "/data", "value": {"k": "x".repeat(100_000)}}]);
     let mut operations = copies.as_array().cloned().unwrap_or_default();
     operations.extend((0..9000).map(|n| json!({"op": "copy", "from": "/data/k", "path": format!("/data/k{n}")})));
     let patch = Value::Array(operations).to_string();
-    let (code, _) = api.json(&User::server(), "PATCH", &path, "application/json-patch+json", patch).await;
+    let (code, _) = api.bytes(&User::server(), "PATCH", &path, "application/json-patch+json", patch).await;
     assert!((400..500).contains(&code), "{code}");
 }
 
@@ -171,7 +124,7 @@ async fn cve_2019_1002100_patches_of_many_operations() {
 async fn cve_2020_8552_bodies_are_bounded() {
     let api = Api::start().await;
     let body = json!({"metadata": {"name": "big"}, "data": {"k": "x".repeat(3 * 1024 * 1024)}});
-    assert_eq!(api.admin("POST", CONFIG_MAPS, body).await.0, 413);
+    assert_eq!(api.call("POST", CONFIG_MAPS, body).await.0, 413);
 }
 
 /// The nesting of a body is bounded too, in every form it can have.
@@ -189,10 +142,10 @@ async fn deep_bodies_do_not_end_the_server() {
         ("PATCH", &path, "application/merge-patch+json", object.clone().into_bytes()),
         ("PATCH", &path, "application/apply-patch+yaml", object.clone().into_bytes()),
     ] {
-        let code = api.send(&User::server(), method, path, content_type, body).await.status().as_u16();
+        let code = api.bytes(&User::server(), method, path, content_type, body).await.0;
         assert!((400..500).contains(&code), "{method} {content_type}: {code}");
     }
-    assert_eq!(api.admin("GET", CONFIG_MAPS, Value::Null).await.0, 200);
+    assert_eq!(api.call("GET", CONFIG_MAPS, Value::Null).await.0, 200);
 }
 
 /// A WebSocket begins with GET; running a command in a pod is a `create` all the same (kubernetes#83465).
@@ -203,16 +156,16 @@ async fn exec_over_a_websocket_needs_create() {
     let binding = json!({"metadata": {"name": "reader"}, "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "reader"},
         "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "bob"}]});
     const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1/namespaces/ns";
-    assert_eq!(api.admin("POST", &format!("{RBAC}/roles"), role).await.0, 201);
-    assert_eq!(api.admin("POST", &format!("{RBAC}/rolebindings"), binding).await.0, 201);
+    assert_eq!(api.call("POST", &format!("{RBAC}/roles"), role).await.0, 201);
+    assert_eq!(api.call("POST", &format!("{RBAC}/rolebindings"), binding).await.0, 201);
     let bob = User::new("bob", &["system:authenticated"]);
     let begun = Instant::now();
     // 404 once the permission counts: there is no such pod.
-    while api.send(&bob, "GET", "/api/v1/namespaces/ns/pods/p", "", "").await.status() != 404 {
+    while api.raw(&bob, "GET", "/api/v1/namespaces/ns/pods/p", &[], "").await.status() != 404 {
         assert!(begun.elapsed() < Duration::from_secs(10), "the binding does not count");
         tokio::task::yield_now().await;
     }
-    let exec = api.send(&bob, "GET", "/api/v1/namespaces/ns/pods/p/exec?command=id", "", "").await;
+    let exec = api.raw(&bob, "GET", "/api/v1/namespaces/ns/pods/p/exec?command=id", &[], "").await;
     assert_eq!(exec.status(), 403);
 }
 
@@ -225,18 +178,18 @@ async fn cve_2025_5187_a_node_does_not_end_itself() {
     })
     .await;
     let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
-    assert_eq!(api.admin("POST", "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await.0, 201);
-    assert_eq!(api.admin("POST", CONFIG_MAPS, json!({"metadata": {"name": "owner"}})).await.0, 201);
+    assert_eq!(api.call("POST", "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await.0, 201);
+    assert_eq!(api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": "owner"}})).await.0, 201);
     for patch in [
         json!({"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "u"}]}}),
         json!({"metadata": {"labels": {"node-restriction.kubernetes.io/tier": "trusted"}}}),
         json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
     ] {
         let content_type = "application/merge-patch+json";
-        let (code, answer) = api.json(&node, "PATCH", "/api/v1/nodes/n1", content_type, patch.to_string()).await;
+        let (code, answer) = api.bytes(&node, "PATCH", "/api/v1/nodes/n1", content_type, patch.to_string()).await;
         assert_eq!(code, 403, "{patch}: {answer}");
     }
-    assert_eq!(api.json(&node, "DELETE", "/api/v1/nodes/n1", "", String::new()).await.0, 403);
+    assert_eq!(api.bytes(&node, "DELETE", "/api/v1/nodes/n1", "", String::new()).await.0, 403);
 }
 
 /// Headers that a front proxy would send make nobody a user, when they do not come from it.

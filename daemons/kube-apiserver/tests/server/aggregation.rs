@@ -1,85 +1,24 @@
 //! Groups that another server serves: a small TLS server in this process plays it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use kube_apiserver::authn::user::User;
-use kube_apiserver::respond::Body;
-use kube_apiserver::{ApiServer, Config};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use store::Memory;
 use tokio::net::TcpListener;
 
+use crate::harness::{Answer, Api};
+
 const SERVICES: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
-/// What the server does by itself is done within this time, or the test fails.
-const SOON: Duration = Duration::from_secs(30);
-
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
 
 impl Api {
-    async fn start() -> Self {
-        let shutdown = daemon::Shutdown::new();
-        let config = Config::for_tests(Arc::new(Memory::new()));
-        daemon::install_crypto();
-        let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
-        api
-    }
-
-    async fn raw(&self, user: User, method: &str, path: &str, body: String) -> Response<Body> {
-        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
-        self.server.handle_as(user, request.header("authorization", "Bearer secret").body(Bytes::from(body)).unwrap()).await
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let response = self.raw(User::server(), method, path, body).await;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        (code, serde_json::from_slice(&bytes).unwrap_or_else(|_| json!(String::from_utf8_lossy(&bytes))))
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let (code, value) = self.call(method, path, body).await;
-        assert!(code < 300, "{method} {path}: {code} {value}");
-        value
-    }
-
-    async fn until(&self, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
-        let asking = async {
-            loop {
-                let (code, value) = self.call("GET", path, Value::Null).await;
-                if wanted(code, &value) {
-                    return value;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        match tokio::time::timeout(SOON, asking).await {
-            Ok(value) => value,
-            Err(_) => panic!("{path} did not become what was wanted: {:?}", self.call("GET", path, Value::Null).await),
-        }
-    }
-
     /// The Service behind which a server of this host is.
     async fn expose(&self) {
         let service = json!({"metadata": {"name": "extension"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
@@ -179,8 +118,9 @@ async fn another_server_is_reached() {
     api.expose().await;
     api.until(&path, |_, service| available(service) == ("True", "Passed")).await;
     let user = User { name: "jane".to_owned(), groups: vec!["devs".to_owned()], ..User::default() };
-    let response = api.raw(user, "POST", "/apis/things.example.com/v1/namespaces/ns/things?a=b", "{}".to_owned()).await;
-    let seen: Value = serde_json::from_slice(&response.into_body().collect().await.unwrap().to_bytes()).unwrap();
+    let headers = [("content-type", "application/json"), ("authorization", "Bearer secret")];
+    let response = api.raw(&user, "POST", "/apis/things.example.com/v1/namespaces/ns/things?a=b", &headers, "{}").await;
+    let seen = Answer::read(response).await.body;
     let expected = json!({"path": "/apis/things.example.com/v1/namespaces/ns/things", "query": "a=b", "method": "POST",
         "user": ["jane"], "groups": ["devs"], "authorization": []});
     assert_eq!(seen, expected);

@@ -165,7 +165,7 @@ async fn the_matrix() {
     let got = matrix(&server);
     shutdown.trigger();
     if std::env::var_os("KCTL_UPDATE").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/access.txt"), &got).expect("the golden file");
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/access.txt"), &got).expect("the golden file");
         return;
     }
     for (got, golden) in got.lines().zip(GOLDEN.lines()) {

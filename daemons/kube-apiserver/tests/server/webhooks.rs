@@ -1,73 +1,24 @@
 //! Admission webhooks, with a webhook over TLS in the same process.
 
-use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use daemon::http::{Limits, in_memory};
 use daemon::tls::{ServerTls, TlsFiles};
-use http::{Method, Request, Response};
+use http::Response;
 use http_body_util::{BodyExt, Full};
 use jiff::{SignedDuration, Timestamp};
-use kube_apiserver::authn::user::User;
-use kube_apiserver::{ApiServer, Config};
 use pki::{Ca, Profile};
 use serde_json::{Value, json};
-use store::Memory;
 use tokio::net::TcpListener;
 
-/// A server with one namespace.
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
-
-struct Answer {
-    code: u16,
-    warnings: Vec<String>,
-    body: Value,
-}
+use crate::harness::{Api, CONFIG_MAPS, config_map, eventually};
 
 impl Api {
-    async fn start() -> Self {
-        let shutdown = daemon::Shutdown::new();
-        let server =
-            ApiServer::start(Config::for_tests(Arc::new(Memory::new())), shutdown.clone()).await.expect("a configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns", "labels": {"hooked": "yes"}}})).await;
-        api
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
-        let patch = method == "PATCH";
-        let media_type = if patch { "application/merge-patch+json" } else { "application/json" };
-        let request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path).header("content-type", media_type);
-        let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let response = self.server.handle_as(User::server(), request.body(bytes).unwrap()).await;
-        let code = response.status().as_u16();
-        let warnings = response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
-        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
-        Answer { code, warnings, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert!(answer.code < 300, "{method} {path}: {} {}", answer.code, answer.body);
-        answer.body
-    }
-
     /// Registers one webhook and waits until it is asked.
     async fn register(&self, kind: &str, name: &str, hook: &Hook, change: Value) {
         let mut webhook = json!({"name": format!("{name}.example.com"), "clientConfig": hook.client_config(), "sideEffects": "None",
@@ -89,19 +40,9 @@ impl Api {
         let path = format!("/apis/admissionregistration.k8s.io/v1/{}webhookconfigurations", kind.to_lowercase());
         self.ok("POST", &path, json!({"metadata": {"name": name}, "webhooks": [webhook, probe]})).await;
         let account = json!({"metadata": {"generateName": "probe-", "labels": {"probe": marker}}});
-        eventually(|| async { self.call("POST", "/api/v1/namespaces/ns/serviceaccounts", account.clone()).await.code >= 400 })
+        eventually(|| async { self.answer("POST", "/api/v1/namespaces/ns/serviceaccounts", account.clone()).await.code >= 400 })
             .await;
     }
-}
-
-/// Tries until it holds: what follows a watch takes effect soon, not at once.
-async fn eventually<F: Future<Output = bool>>(holds: impl Fn() -> F) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("in time");
 }
 
 type Decide = dyn Fn(&Value) -> Value + Send + Sync;
@@ -177,12 +118,6 @@ fn patch(operations: Value) -> Value {
     json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(operations.to_string())})
 }
 
-const CONFIG_MAPS: &str = "/api/v1/namespaces/ns/configmaps";
-
-fn config_map(name: &str, data: Value) -> Value {
-    json!({"metadata": {"name": name}, "data": data})
-}
-
 #[tokio::test]
 async fn a_webhook_refuses() {
     let api = Api::start().await;
@@ -192,13 +127,13 @@ async fn a_webhook_refuses() {
     })
     .await;
     api.register("Validating", "deny", &hook, json!({})).await;
-    let good = api.call("POST", CONFIG_MAPS, config_map("good", json!({"a": "b"}))).await;
-    assert_eq!((good.code, good.warnings), (201, vec!["299 - \"be careful\"".to_owned()]));
-    let bad = api.call("POST", CONFIG_MAPS, config_map("bad", json!({"bad": "x"}))).await;
+    let good = api.answer("POST", CONFIG_MAPS, config_map("good", json!({"a": "b"}))).await;
+    assert_eq!((good.code, good.warnings()), (201, vec!["299 - \"be careful\"".to_owned()]));
+    let bad = api.answer("POST", CONFIG_MAPS, config_map("bad", json!({"bad": "x"}))).await;
     assert_eq!(bad.code, 403);
     assert_eq!(bad.body["message"], "admission webhook \"deny.example.com\" denied the request: bad data");
-    assert_eq!(api.call("GET", &format!("{CONFIG_MAPS}/bad"), Value::Null).await.code, 404);
-    let patched = api.call("PATCH", &format!("{CONFIG_MAPS}/good"), json!({"data": {"bad": "x"}})).await;
+    assert_eq!(api.answer("GET", &format!("{CONFIG_MAPS}/bad"), Value::Null).await.code, 404);
+    let patched = api.answer("PATCH", &format!("{CONFIG_MAPS}/good"), json!({"data": {"bad": "x"}})).await;
     assert_eq!(patched.code, 403);
     let first = &hook.asked()[0];
     assert_eq!(
@@ -221,11 +156,11 @@ async fn every_object_of_a_collection_is_asked_for() {
     let hook = Hook::start(|request| json!({"allowed": request["name"] != "b"})).await;
     let rules = json!([{"operations": ["DELETE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["configmaps"]}]);
     api.register("Validating", "keep", &hook, json!({"rules": rules})).await;
-    let answer = api.call("DELETE", CONFIG_MAPS, Value::Null).await;
+    let answer = api.answer("DELETE", CONFIG_MAPS, Value::Null).await;
     assert_eq!(answer.code, 400);
     assert_eq!(answer.body["message"], "admission webhook \"keep.example.com\" denied the request without explanation");
     assert!(hook.asked().iter().all(|request| request["oldObject"]["kind"] == "ConfigMap" && request["object"].is_null()));
-    assert_eq!(api.call("GET", &format!("{CONFIG_MAPS}/b"), Value::Null).await.code, 200);
+    assert_eq!(api.answer("GET", &format!("{CONFIG_MAPS}/b"), Value::Null).await.code, 200);
 }
 
 #[tokio::test]
@@ -235,7 +170,7 @@ async fn failures() {
     let rules =
         |resource: &str| json!([{"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource]}]);
     api.register("Validating", "slow", &silent, json!({"timeoutSeconds": 1})).await;
-    let late = api.call("POST", CONFIG_MAPS, config_map("late", json!({}))).await;
+    let late = api.answer("POST", CONFIG_MAPS, config_map("late", json!({}))).await;
     assert_eq!(late.code, 500);
     let expected = format!(
         "Internal error occurred: failed calling webhook \"slow.example.com\": failed to call webhook: Post \"https://127.0.0.1:{}/hook?timeout=1s\": context deadline exceeded",
@@ -246,7 +181,7 @@ async fn failures() {
     let refused = json!({"url": "https://127.0.0.1:1/x"});
     let closed = json!({"clientConfig": refused, "rules": rules("secrets")});
     api.register("Validating", "closed", &silent, closed).await;
-    let answer = api.call("POST", "/api/v1/namespaces/ns/secrets", json!({"metadata": {"name": "s"}})).await;
+    let answer = api.answer("POST", "/api/v1/namespaces/ns/secrets", json!({"metadata": {"name": "s"}})).await;
     let message = answer.body["message"].as_str().unwrap();
     assert!(
         message.ends_with("Post \"https://127.0.0.1:1/x?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused"),
@@ -260,7 +195,7 @@ async fn failures() {
     let stranger = json!({"url": format!("https://127.0.0.1:{}/", other.port), "caBundle": STANDARD.encode(&silent.ca)});
     api.register("Validating", "stranger", &silent, json!({"clientConfig": stranger, "rules": rules("podtemplates")})).await;
     let template = json!({"metadata": {"name": "t"}, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
-    let answer = api.call("POST", "/api/v1/namespaces/ns/podtemplates", template).await;
+    let answer = api.answer("POST", "/api/v1/namespaces/ns/podtemplates", template).await;
     let message = answer.body["message"].as_str().unwrap();
     assert!(message.ends_with("tls: failed to verify certificate: x509: certificate signed by unknown authority"), "{message}");
 }
@@ -270,7 +205,7 @@ async fn an_answer_to_another_question_is_none() {
     let api = Api::start().await;
     let hook = Hook::start(|_| json!({"allowed": true, "uid": "other"})).await;
     api.register("Validating", "wrong", &hook, json!({})).await;
-    let answer = api.call("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
+    let answer = api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
     let message = answer.body["message"].as_str().unwrap();
     assert!(message.contains("received invalid webhook response: expected response.uid="), "{message}");
 }
@@ -313,11 +248,11 @@ async fn what_a_patch_may_not_do() {
     .await;
     api.register("Mutating", "odd", &hook, json!({})).await;
     for (name, expected) in [("kind", "the object became a v1, Kind=Secret"), ("type", "data"), ("path", "/nothing/here")] {
-        let answer = api.call("POST", CONFIG_MAPS, config_map(name, json!({}))).await;
+        let answer = api.answer("POST", CONFIG_MAPS, config_map(name, json!({}))).await;
         let message = answer.body["message"].as_str().unwrap();
         assert!(answer.code == 500 && message.contains(expected), "{name}: {message}");
     }
-    let answer = api.call("POST", CONFIG_MAPS, config_map("text", json!({}))).await;
+    let answer = api.answer("POST", CONFIG_MAPS, config_map("text", json!({}))).await;
     let message = answer.body["message"].as_str().unwrap();
     assert!(message.contains("failed calling webhook \"odd.example.com\": received undecodable patch"), "{message}");
 }
@@ -349,14 +284,14 @@ async fn selectors_streams_and_services() {
     let service = json!({"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
     api.ok("POST", "/api/v1/namespaces/ns/services", service).await;
     let config = json!({"service": {"name": "hook", "namespace": "ns", "port": hook.port, "path": "/x"}, "caBundle": STANDARD.encode(&hook.ca)});
-    let selectors = json!({"clientConfig": config, "namespaceSelector": {"matchLabels": {"hooked": "yes"}}});
+    let selectors = json!({"clientConfig": config, "namespaceSelector": {"matchLabels": {"env": "prod"}}});
     api.register("Validating", "here", &hook, selectors).await;
     api.ok("POST", "/api/v1/namespaces/free/configmaps", config_map("a", json!({}))).await;
-    let refused = api.call("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
+    let refused = api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
     assert_eq!(refused.body["message"], "admission webhook \"here.example.com\" denied the request: no");
     let connect = json!([{"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/attach"]}]);
     api.register("Validating", "streams", &hook, json!({"rules": connect})).await;
-    let refused = api.call("POST", "/api/v1/namespaces/ns/pods/p/attach?stdin=true", Value::Null).await;
+    let refused = api.answer("POST", "/api/v1/namespaces/ns/pods/p/attach?stdin=true", Value::Null).await;
     assert_eq!(refused.body["message"], "admission webhook \"streams.example.com\" denied the request: no");
     let asked = hook.asked().pop().unwrap();
     assert_eq!((&asked["object"]["kind"], &asked["object"]["stdin"]), (&json!("PodAttachOptions"), &json!(true)));
@@ -368,7 +303,7 @@ async fn configurations_are_nobodys_business() {
     let hook = Hook::start(|_| json!({"allowed": false})).await;
     let rules = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
     api.register("Validating", "everything", &hook, json!({"rules": rules})).await;
-    assert_eq!(api.call("POST", CONFIG_MAPS, config_map("a", json!({}))).await.code, 400);
+    assert_eq!(api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await.code, 400);
     api.ok("DELETE", "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/everything", Value::Null).await;
-    eventually(|| async { api.call("POST", CONFIG_MAPS, config_map("a", json!({}))).await.code == 201 }).await;
+    eventually(|| async { api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await.code == 201 }).await;
 }

@@ -1,72 +1,15 @@
 //! Admission policies, as their users see them.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Method, Request};
-use http_body_util::BodyExt;
-use kube_apiserver::authn::user::User;
-use kube_apiserver::{ApiServer, Config};
 use serde_json::{Value, json};
-use store::Memory;
 
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
-
-struct Answer {
-    code: u16,
-    warnings: Vec<String>,
-    body: Value,
-}
-
-impl Answer {
-    fn message(&self) -> &str {
-        self.body["message"].as_str().unwrap_or_default()
-    }
-}
+use crate::harness::{Api, CONFIG_MAPS, config_map, eventually};
 
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1";
-const CONFIG_MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/ns/deployments";
 
 impl Api {
-    async fn start() -> Self {
-        let shutdown = daemon::Shutdown::new();
-        let server =
-            ApiServer::start(Config::for_tests(Arc::new(Memory::new())), shutdown.clone()).await.expect("a configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns", "labels": {"env": "prod"}}})).await;
-        api
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> Answer {
-        let media_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path).header("content-type", media_type);
-        let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let response = self.server.handle_as(User::server(), request.body(bytes).unwrap()).await;
-        let code = response.status().as_u16();
-        let warnings = response.headers().get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
-        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
-        Answer { code, warnings, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let answer = self.call(method, path, body).await;
-        assert!(answer.code < 300, "{method} {path}: {} {}", answer.code, answer.body);
-        answer.body
-    }
-
     /// Makes a policy and a binding of it, and waits until `probe` shows that they are in effect.
     async fn bind<F: Future<Output = bool>>(&self, kind: &str, spec: Value, binding: Value, probe: impl Fn() -> F) {
         let plural = format!("{POLICIES}/{}admissionpolicies", kind.to_lowercase());
@@ -80,18 +23,8 @@ impl Api {
 
     /// Whether creating this is refused.
     async fn refuses(&self, path: &str, object: Value) -> bool {
-        self.call("POST", &format!("{path}?dryRun=All"), object).await.code >= 400
+        self.answer("POST", &format!("{path}?dryRun=All"), object).await.code >= 400
     }
-}
-
-/// Tries until it holds: what follows a watch takes effect soon, not at once.
-async fn eventually<F: Future<Output = bool>>(holds: impl Fn() -> F) {
-    let wait = async {
-        while !holds().await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("in time");
 }
 
 fn matching(group: &str, resource: &str) -> Value {
@@ -103,10 +36,6 @@ fn deployment(name: &str, replicas: u32) -> Value {
         {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
 }
 
-fn config_map(name: &str, data: Value) -> Value {
-    json!({"metadata": {"name": name}, "data": data})
-}
-
 #[tokio::test]
 async fn a_policy_denies() {
     let api = Api::start().await;
@@ -116,12 +45,12 @@ async fn a_policy_denies() {
             {"expression": "namespaceObject.metadata.labels['env'] == 'prod' && request.namespace == 'ns'"}]});
     let probe = || api.refuses(DEPLOYMENTS, deployment("probe", 1));
     api.bind("Validating", spec, json!({"validationActions": ["Deny"]}), probe).await;
-    let refused = api.call("POST", DEPLOYMENTS, deployment("d", 1)).await;
+    let refused = api.answer("POST", DEPLOYMENTS, deployment("d", 1)).await;
     assert_eq!((refused.code, refused.body["reason"].as_str()), (403, Some("Forbidden")));
     let expected = "deployments.apps \"d\" is forbidden: ValidatingAdmissionPolicy 'policy' with binding 'binding' denied request: wants more than 1";
     assert_eq!(refused.message(), expected);
     api.ok("POST", DEPLOYMENTS, deployment("d", 2)).await;
-    let patched = api.call("PATCH", &format!("{DEPLOYMENTS}/d"), json!({"spec": {"replicas": 0}})).await;
+    let patched = api.answer("PATCH", &format!("{DEPLOYMENTS}/d"), json!({"spec": {"replicas": 0}})).await;
     assert!(patched.code == 403 && patched.message().ends_with("wants more than 0"), "{}", patched.body);
     api.ok("DELETE", &format!("{POLICIES}/validatingadmissionpolicybindings/binding"), Value::Null).await;
     eventually(|| async { !api.refuses(DEPLOYMENTS, deployment("probe", 1)).await }).await;
@@ -134,7 +63,7 @@ async fn parameters_decide() {
         "validations": [{"expression": "object.spec.replicas <= int(params.data.max)", "messageExpression": "'at most ' + params.data.max"}]});
     let binding = json!({"validationActions": ["Deny"], "paramRef": {"name": "limits", "parameterNotFoundAction": "Deny"}});
     api.bind("Validating", spec, binding, || api.refuses(DEPLOYMENTS, deployment("probe", 1))).await;
-    let missing = api.call("POST", DEPLOYMENTS, deployment("d", 1)).await;
+    let missing = api.answer("POST", DEPLOYMENTS, deployment("d", 1)).await;
     assert!(
         missing
             .message()
@@ -142,7 +71,7 @@ async fn parameters_decide() {
     );
     api.ok("POST", CONFIG_MAPS, config_map("limits", json!({"max": "3"}))).await;
     api.ok("POST", DEPLOYMENTS, deployment("d", 3)).await;
-    let refused = api.call("POST", DEPLOYMENTS, deployment("e", 4)).await;
+    let refused = api.answer("POST", DEPLOYMENTS, deployment("e", 4)).await;
     assert!(refused.code == 422 && refused.message().ends_with("denied request: at most 3"), "{}", refused.body);
 }
 
@@ -154,7 +83,7 @@ async fn warnings_instead_of_denials() {
         "validations": [{"expression": "has(object.data)", "message": "data, please"}]});
     let warned = |name: &'static str| {
         let api = &api;
-        async move { api.call("POST", &format!("{CONFIG_MAPS}?dryRun=All"), json!({"metadata": {"name": name}})).await.warnings }
+        async move { api.answer("POST", &format!("{CONFIG_MAPS}?dryRun=All"), json!({"metadata": {"name": name}})).await.warnings() }
     };
     api.bind("Validating", spec, json!({"validationActions": ["Warn"]}), || async { !warned("a").await.is_empty() }).await;
     let expected = "299 - \"Validation failed for ValidatingAdmissionPolicy 'policy' with binding 'binding': data, please\"";
@@ -185,12 +114,12 @@ async fn expressions_are_checked_against_types() {
 async fn what_does_not_compile_is_refused() {
     let api = Api::start().await;
     let policy = json!({"metadata": {"name": "p"}, "spec": {"matchConstraints": matching("apps", "deployments"), "validations": [{"expression": "object."}]}});
-    let refused = api.call("POST", &format!("{POLICIES}/validatingadmissionpolicies"), policy).await;
+    let refused = api.answer("POST", &format!("{POLICIES}/validatingadmissionpolicies"), policy).await;
     assert!(refused.code == 422 && refused.message().contains("compilation failed"), "{}", refused.body);
     let webhook = json!({"name": "a.b.c", "clientConfig": {"url": "https://h/"}, "sideEffects": "None", "admissionReviewVersions": ["v1"],
         "matchConditions": [{"name": "c", "expression": "... [}"}]});
     let configuration = json!({"metadata": {"name": "w"}, "webhooks": [webhook]});
-    let refused = api.call("POST", &format!("{POLICIES}/validatingwebhookconfigurations"), configuration).await;
+    let refused = api.answer("POST", &format!("{POLICIES}/validatingwebhookconfigurations"), configuration).await;
     assert!(refused.code == 422 && refused.message().contains("compilation failed"), "{}", refused.body);
 }
 
@@ -203,7 +132,7 @@ async fn a_policy_changes_objects() {
     let spec =
         json!({"matchConstraints": matching("apps", "deployments"), "reinvocationPolicy": "Never", "mutations": mutations});
     let probe = || async {
-        let made = api.call("POST", &format!("{DEPLOYMENTS}?dryRun=All"), deployment("probe", 1)).await;
+        let made = api.answer("POST", &format!("{DEPLOYMENTS}?dryRun=All"), deployment("probe", 1)).await;
         made.body["spec"]["paused"] == true
     };
     api.bind("Mutating", spec, json!({}), probe).await;
@@ -223,7 +152,7 @@ async fn a_mutation_that_fails_refuses() {
     let binding = json!({"paramRef": {"selector": {"matchLabels": {"p": "q"}}, "parameterNotFoundAction": "Deny"}});
     let secret = || json!({"metadata": {"name": "s"}});
     api.bind("Mutating", spec, binding, || api.refuses(secrets, secret())).await;
-    let refused = api.call("POST", secrets, secret()).await;
+    let refused = api.answer("POST", secrets, secret()).await;
     assert!(
         refused.message().starts_with("policy 'policy' with binding 'binding' denied request: expression '"),
         "{}",

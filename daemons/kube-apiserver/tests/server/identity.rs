@@ -5,66 +5,38 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use daemon::reload::Reloading;
-use http::{Method, Request};
-use http_body_util::BodyExt;
+use http::Request;
+use kube_apiserver::Config;
 use kube_apiserver::authn::service_account::ServiceAccountTokens;
 use kube_apiserver::authn::user::User;
 use kube_apiserver::encryption::{self, Encryption};
 use kube_apiserver::filters::audit::Audit;
 use kube_apiserver::filters::audit::policy::Policy;
-use kube_apiserver::{ApiServer, Config};
 use pki::{Key, TokenSigner, TokenVerifier};
 use serde_json::{Value, json};
 use store::{Memory, Storage, Transformed};
 
+use crate::harness::Api;
+
 const ISSUER: &str = "https://kubernetes.default.svc";
 
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
-
 impl Api {
-    async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::for_tests(Arc::new(Memory::new()));
+    /// With tokens, and the service account `bot`.
+    async fn issuing(change: impl FnOnce(&mut Config)) -> Self {
         let signer = TokenSigner::new(&Key::generate().unwrap()).unwrap();
-        config.authentication.api_audiences = vec![ISSUER.to_owned()];
-        config.authentication.service_accounts = Some(ServiceAccountTokens {
-            issuers: vec![ISSUER.to_owned()],
-            keys: TokenVerifier::new(vec![signer.public_key().clone()]),
-            api_audiences: vec![ISSUER.to_owned()],
-        });
-        config.token_signer = Some(signer);
-        change(&mut config);
-        let shutdown = daemon::Shutdown::new();
-        let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
+        let api = Self::with(|config| {
+            config.authentication.api_audiences = vec![ISSUER.to_owned()];
+            config.authentication.service_accounts = Some(ServiceAccountTokens {
+                issuers: vec![ISSUER.to_owned()],
+                keys: TokenVerifier::new(vec![signer.public_key().clone()]),
+                api_audiences: vec![ISSUER.to_owned()],
+            });
+            config.token_signer = Some(signer);
+            change(config);
+        })
+        .await;
         api.ok("POST", "/api/v1/namespaces/ns/serviceaccounts", json!({"metadata": {"name": "bot"}})).await;
         api
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
-        let request = request.header("content-type", "application/json").body(body).unwrap();
-        let response = self.server.handle_as(User::server(), request).await;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
-        (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let (code, value) = self.call(method, path, body).await;
-        assert!(code < 300, "{method} {path}: {code} {value}");
-        value
     }
 
     async fn token(&self, spec: Value) -> Value {
@@ -79,7 +51,7 @@ impl Api {
 
 #[tokio::test]
 async fn a_token_lives_as_long_as_what_it_is_bound_to() {
-    let api = Api::with(|_| {}).await;
+    let api = Api::issuing(|_| {}).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"serviceAccountName": "bot", "nodeName": "n1",
         "containers": [{"name": "c", "image": "i"}]}});
     api.ok("POST", "/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
@@ -105,7 +77,7 @@ async fn a_token_lives_as_long_as_what_it_is_bound_to() {
 
 #[tokio::test]
 async fn tokens_are_for_their_audience() {
-    let api = Api::with(|_| {}).await;
+    let api = Api::issuing(|_| {}).await;
     let request = api.token(json!({"audiences": ["vault"], "expirationSeconds": 600})).await;
     let token = &request["status"]["token"];
     assert_eq!(api.review(token, json!(["vault", "other"])).await["audiences"], json!(["vault"]));
@@ -115,7 +87,7 @@ async fn tokens_are_for_their_audience() {
 
 #[tokio::test]
 async fn what_a_token_request_may_not_ask() {
-    let api = Api::with(|_| {}).await;
+    let api = Api::issuing(|_| {}).await;
     for (body, code, expected) in [
         (json!({"spec": {"expirationSeconds": 5}}), 422, "may not specify a duration less than 10 minutes"),
         (json!({"metadata": {"name": "other"}, "spec": {}}), 422, "must match the service account name if specified"),
@@ -131,7 +103,7 @@ async fn what_a_token_request_may_not_ask() {
 
 #[tokio::test]
 async fn relying_parties_find_the_keys() {
-    let api = Api::with(|_| {}).await;
+    let api = Api::issuing(|_| {}).await;
     let configuration = api.ok("GET", "/.well-known/openid-configuration", Value::Null).await;
     assert_eq!(configuration["issuer"], ISSUER);
     assert_eq!(configuration["id_token_signing_alg_values_supported"], json!(["ES256"]));
@@ -177,7 +149,7 @@ async fn the_audit_log_has_what_the_policy_names() {
     let policy = Policy::from_file(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     let output = lines.clone();
-    let api = Api::with(|config| config.audit = Some(Audit::to(output, policy))).await;
+    let api = Api::issuing(|config| config.audit = Some(Audit::to(output, policy))).await;
     const MAPS: &str = "/api/v1/namespaces/ns/configmaps";
     api.ok("POST", MAPS, json!({"metadata": {"name": "a"}, "data": {"k": "v"}})).await;
     api.call("GET", &format!("{MAPS}/none"), Value::Null).await;
@@ -206,7 +178,7 @@ async fn secrets_are_sealed_in_the_store() {
     let text = "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n  - aesgcm: {keys: [{name: k, secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}]}\n";
     let memory: Arc<dyn Storage> = Arc::new(Memory::new());
     let below = memory.clone();
-    let api = Api::with(move |config| {
+    let api = Api::issuing(move |config| {
         let configuration = encryption::config::parse(text).expect("a valid configuration");
         config.storage = Arc::new(Transformed::new(below, Arc::new(Encryption::new(Reloading::fixed(configuration)))));
     })
@@ -225,7 +197,7 @@ async fn secrets_are_sealed_in_the_store() {
 async fn a_server_that_ends_says_so_first() {
     let terminating = daemon::Shutdown::new();
     let signal = terminating.clone();
-    let api = Api::with(move |config| config.terminating = terminating).await;
+    let api = Api::issuing(move |config| config.terminating = terminating).await;
     signal.trigger();
     assert_eq!(api.call("GET", "/readyz", Value::Null).await.0, 500);
     assert_eq!(api.call("GET", "/livez", Value::Null).await.0, 200);
@@ -234,7 +206,7 @@ async fn a_server_that_ends_says_so_first() {
 
 #[tokio::test]
 async fn a_timeout_that_is_none_is_refused() {
-    let api = Api::with(|_| {}).await;
+    let api = Api::issuing(|_| {}).await;
     let (code, status) = api.call("GET", "/api/v1/namespaces?timeout=soon", Value::Null).await;
     assert_eq!(code, 400, "{status}");
     assert_eq!(api.call("GET", "/api/v1/namespaces?timeout=5s", Value::Null).await.0, 200);

@@ -1,90 +1,19 @@
-//! The server as its clients see it: in process, on memory storage.
-
-use std::sync::Arc;
+//! Verbs on built-in kinds.
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::Request;
 use http_body_util::BodyExt;
 use kube_apiserver::authn::user::User;
 use kube_apiserver::respond::Body;
 use kube_apiserver::server::ModeName;
-use kube_apiserver::{ApiServer, Config};
 use serde_json::{Value, json};
-use store::Memory;
 
-/// A server with one namespace and its service account.
-struct Api {
-    server: ApiServer,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
+use crate::harness::{Answer, Api, CONFIG_MAPS, MERGE, config_map};
 
 impl Api {
-    async fn start() -> Self {
-        Self::with(|_| {}).await
-    }
-
-    async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config::for_tests(Arc::new(Memory::new()));
-        change(&mut config);
-        let shutdown = daemon::Shutdown::new();
-        let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
-        api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns"}})).await;
-        api.ok("POST", "/api/v1/namespaces/ns/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
-        api
-    }
-
-    async fn raw(
-        &self,
-        user: User,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: impl Into<Bytes>,
-    ) -> Response<Body> {
-        let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        self.server.handle_as(user, request.body(body.into()).unwrap()).await
-    }
-
-    async fn send(&self, method: &str, path: &str, content_type: &str, body: Value) -> (u16, Value) {
-        let bytes = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        json_of(self.raw(User::server(), method, path, &[("content-type", content_type)], bytes).await).await
-    }
-
-    async fn call(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
-        self.send(method, path, "application/json", body).await
-    }
-
-    async fn ok(&self, method: &str, path: &str, body: Value) -> Value {
-        let (code, value) = self.call(method, path, body).await;
-        assert!(code < 300, "{method} {path}: {code} {value}");
-        value
-    }
-
-    async fn patch(&self, path: &str, content_type: &str, body: Value) -> (u16, Value) {
-        self.send("PATCH", path, content_type, body).await
-    }
-
     async fn as_user(&self, user: &User, method: &str, path: &str, body: Value) -> u16 {
-        let headers = [("content-type", "application/json")];
-        self.raw(user.clone(), method, path, &headers, body.to_string()).await.status().as_u16()
+        self.bytes(user, method, path, "application/json", body.to_string()).await.0
     }
-}
-
-async fn json_of(response: Response<Body>) -> (u16, Value) {
-    let code = response.status().as_u16();
-    let bytes = response.into_body().collect().await.expect("a body in memory").to_bytes();
-    (code, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
 }
 
 /// The next line of a watch.
@@ -95,15 +24,9 @@ async fn event(body: &mut Body) -> Value {
     serde_json::from_slice(lines.next().expect("a line")).expect("JSON")
 }
 
-const CONFIG_MAPS: &str = "/api/v1/namespaces/ns/configmaps";
 const PODS: &str = "/api/v1/namespaces/ns/pods";
-const MERGE: &str = "application/merge-patch+json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const APPLY: &str = "application/apply-patch+yaml";
-
-fn config_map(name: &str, data: Value) -> Value {
-    json!({"metadata": {"name": name}, "data": data})
-}
 
 fn pod(name: &str) -> Value {
     json!({"metadata": {"name": name, "labels": {"app": name}}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
@@ -151,7 +74,7 @@ async fn errors_are_statuses() {
     check("DELETE", "/api/v1/namespaces/default", Value::Null, 403, "Forbidden").await;
     let big = "x".repeat(3 * 1024 * 1024 + 1);
     check("POST", CONFIG_MAPS, config_map("a", json!({"k": big})), 413, "RequestEntityTooLarge").await;
-    let (code, _) = api.send("POST", CONFIG_MAPS, "text/plain", config_map("a", json!({}))).await;
+    let (code, _) = api.bytes(&User::server(), "POST", CONFIG_MAPS, "text/plain", config_map("a", json!({})).to_string()).await;
     assert_eq!(code, 415);
     let aliases = (1..30).map(|i| format!("a{i}: &a{i} [*a{p}, *a{p}, *a{p}, *a{p}, *a{p}]\n", p = i - 1)).collect::<String>();
     for (content_type, body) in [
@@ -163,7 +86,9 @@ async fn errors_are_statuses() {
         ("application/vnd.kubernetes.protobuf", "not protobuf".to_owned()),
     ] {
         let (code, status) =
-            json_of(api.raw(User::server(), "POST", CONFIG_MAPS, &[("content-type", content_type)], body).await).await;
+            Answer::read(api.raw(&User::server(), "POST", CONFIG_MAPS, &[("content-type", content_type)], body).await)
+                .await
+                .code_and_body();
         assert_eq!((code, status["kind"].as_str()), (400, Some("Status")), "{content_type}");
     }
     assert_eq!(api.ok("GET", CONFIG_MAPS, Value::Null).await["items"], json!([]), "nothing was stored");
@@ -174,14 +99,14 @@ async fn unknown_fields_warn_or_fail() {
     let api = Api::start().await;
     let body = || json!({"metadata": {"name": "a"}, "nope": 1}).to_string();
     let headers = [("content-type", "application/json")];
-    let warned = api.raw(User::server(), "POST", CONFIG_MAPS, &headers, body()).await;
+    let warned = api.raw(&User::server(), "POST", CONFIG_MAPS, &headers, body()).await;
     assert_eq!(warned.headers()["warning"], "299 - \"unknown field \\\"nope\\\"\"");
-    let strict = api.raw(User::server(), "POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), &headers, body()).await;
-    let (code, status) = json_of(strict).await;
+    let strict = api.raw(&User::server(), "POST", &format!("{CONFIG_MAPS}?fieldValidation=Strict"), &headers, body()).await;
+    let (code, status) = Answer::read(strict).await.code_and_body();
     assert_eq!(code, 400);
     assert!(status["message"].as_str().unwrap().ends_with("strict decoding error: unknown field \"nope\""), "{status}");
     let twice = r#"{"metadata":{"name":"b"},"data":{"k":"1","k":"2"}}"#;
-    let repeated = api.raw(User::server(), "POST", CONFIG_MAPS, &headers, twice).await;
+    let repeated = api.raw(&User::server(), "POST", CONFIG_MAPS, &headers, twice).await;
     assert_eq!(repeated.headers()["warning"], "299 - \"duplicate field \\\"data.k\\\"\"");
 }
 
@@ -213,7 +138,7 @@ async fn watches_tell_what_a_selection_sees() {
     let path = format!(
         "{CONFIG_MAPS}?watch=1&labelSelector=on%3Dyes&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
     );
-    let mut watch = api.raw(User::server(), "GET", &path, &[], Bytes::new()).await.into_body();
+    let mut watch = api.raw(&User::server(), "GET", &path, &[], Bytes::new()).await.into_body();
     let first = event(&mut watch).await;
     assert_eq!((first["type"].as_str(), first["object"]["metadata"]["name"].as_str()), (Some("ADDED"), Some("a")));
     let bookmark = event(&mut watch).await;
@@ -231,7 +156,7 @@ async fn watches_tell_what_a_selection_sees() {
     assert_eq!(event(&mut watch).await["type"], "DELETED");
     let from = bookmark["object"]["metadata"]["resourceVersion"].as_str().unwrap();
     let path = format!("{CONFIG_MAPS}?watch=1&resourceVersion={from}");
-    let mut resumed = api.raw(User::server(), "GET", &path, &[], Bytes::new()).await.into_body();
+    let mut resumed = api.raw(&User::server(), "GET", &path, &[], Bytes::new()).await.into_body();
     assert_eq!(event(&mut resumed).await["type"], "MODIFIED", "a watch resumes where the client left off");
 }
 
@@ -360,10 +285,12 @@ async fn until(condition: impl AsyncFn() -> bool) {
 async fn tables_metadata_and_protobuf() {
     let api = Api::start().await;
     api.ok("POST", CONFIG_MAPS, config_map("a", json!({"k": "v"}))).await;
-    let get = async |path: &str, accept: &str| api.raw(User::server(), "GET", path, &[("accept", accept)], Bytes::new()).await;
-    let (_, table) = json_of(get(CONFIG_MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await).await;
+    let get = async |path: &str, accept: &str| api.raw(&User::server(), "GET", path, &[("accept", accept)], Bytes::new()).await;
+    let (_, table) = Answer::read(get(CONFIG_MAPS, "application/json;as=Table;v=v1;g=meta.k8s.io").await).await.code_and_body();
     assert_eq!((table["kind"].as_str(), &table["rows"][0]["cells"][0]), (Some("Table"), &json!("a")));
-    let (_, list) = json_of(get(CONFIG_MAPS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await).await;
+    let (_, list) = Answer::read(get(CONFIG_MAPS, "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io").await)
+        .await
+        .code_and_body();
     assert!(list["items"][0].get("data").is_none() && list["kind"] == "PartialObjectMetadataList");
     let answer = get(&format!("{CONFIG_MAPS}/a"), "application/vnd.kubernetes.protobuf").await;
     assert_eq!(answer.headers()["content-type"], "application/vnd.kubernetes.protobuf");
@@ -372,7 +299,7 @@ async fn tables_metadata_and_protobuf() {
     assert_eq!(get(CONFIG_MAPS, "text/html").await.status(), 406);
     let encoded = schema::proto::encode(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}})).unwrap();
     let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
-    assert_eq!(api.raw(User::server(), "POST", CONFIG_MAPS, &headers, encoded).await.status(), 201);
+    assert_eq!(api.raw(&User::server(), "POST", CONFIG_MAPS, &headers, encoded).await.status(), 201);
 }
 
 #[tokio::test]
@@ -404,7 +331,7 @@ async fn a_certificate_request_says_who_made_it() {
     let body = json!({"metadata": {"name": "c"}, "spec": {"request": "LS0=", "signerName": "example.com/x", "usages": ["client auth"], "username": "root"}});
     let headers = [("content-type", "application/json")];
     let user = User::new("ann", &["devs"]);
-    let (code, made) = json_of(api.raw(user, "POST", path, &headers, body.to_string()).await).await;
+    let (code, made) = Answer::read(api.raw(&user, "POST", path, &headers, body.to_string()).await).await.code_and_body();
     // Whether this body is a certificate request at all is the kind's rule; who made it is not the client's to say.
     if code == 201 {
         assert_eq!((made["spec"]["username"].as_str(), &made["spec"]["groups"]), (Some("ann"), &json!(["devs"])));
@@ -455,7 +382,7 @@ async fn custom_resources_are_served_as_others() {
     let (code, applied) = api.patch(&format!("{one}?fieldManager=m&force=true"), APPLY, body(json!({"where": "cloud"}))).await;
     assert_eq!((code, applied["spec"]["where"].as_str()), (200, Some("cloud")), "{applied}");
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];
-    let (_, table) = json_of(api.raw(User::server(), "GET", path, &accept, Bytes::new()).await).await;
+    let (_, table) = Answer::read(api.raw(&User::server(), "GET", path, &accept, Bytes::new()).await).await.code_and_body();
     assert_eq!(table["rows"][0]["cells"], json!(["b", "cloud"]));
     let groups = api.ok("GET", "/apis/example.com/v1", Value::Null).await;
     assert_eq!(groups["resources"][0]["shortNames"], json!(["bk"]));
@@ -472,7 +399,7 @@ async fn whoever_cannot_prove_themselves_gets_in_as_nobody() {
             request = request.header(*name, *value);
         }
         let request = request.body(http_body_util::Full::new(Bytes::new())).unwrap();
-        json_of(api.server.handle(request).await).await
+        Answer::read(api.server.handle(request).await).await.code_and_body()
     };
     assert_eq!(call(&[], "/healthz").await.0, 200);
     let (code, status) = call(&[], PODS).await;

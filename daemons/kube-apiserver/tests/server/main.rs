@@ -1,0 +1,11 @@
+//! The server as its clients see it: whole, in the test's process, on memory storage.
+
+mod access;
+mod aggregation;
+mod api;
+mod crd;
+mod cve;
+mod harness;
+mod identity;
+mod policies;
+mod webhooks;
