@@ -12,6 +12,7 @@ pub mod json;
 pub mod jsonpath;
 pub mod meta;
 pub mod names;
+pub mod outline;
 pub mod patch;
 pub mod pod;
 pub mod quantity;

@@ -43,26 +43,30 @@ impl Registry {
         if !meta::text(object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
-        let generated = meta::name(object).is_empty() && name.is_empty();
-        let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
-        loop {
-            attempts -= 1;
-            match self.try_create(cx, served, namespace, name, changed.clone()).await {
-                Err(mut status) if status.code() == 409 && !generated => {
-                    let name = if name.is_empty() { meta::name(object) } else { name };
-                    let there = served.store.get_now(namespace, name).and_then(|entry| entry.value());
-                    if there.is_some_and(|there| meta::deletion_timestamp(&there).is_some()) {
-                        status.message = format!("object is being deleted: {}", status.message);
-                    }
-                    return Err(status);
-                }
-                Err(status) if status.code() == 409 && attempts > 0 => {}
-                Err(status) if status.code() == 409 => {
-                    return Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(object), 1));
-                }
+        if meta::name(object).is_empty() && name.is_empty() {
+            return self.create_generated(cx, served, namespace, changed).await;
+        }
+        let wanted = if name.is_empty() { meta::name(object) } else { name }.to_owned();
+        let result = self.try_create(cx, served, namespace, name, changed).await;
+        result.map_err(|mut status| {
+            let there = (status.code() == 409).then(|| served.store.get_now(namespace, &wanted)?.value()).flatten();
+            if there.is_some_and(|there| meta::deletion_timestamp(&there).is_some()) {
+                status.message = format!("object is being deleted: {}", status.message);
+            }
+            status
+        })
+    }
+
+    /// Makes up names until one is free.
+    async fn create_generated(&self, cx: &Context, served: &Served, namespace: &str, changed: Changed) -> Result<Value, Status> {
+        for _ in 0..NAME_ATTEMPTS {
+            match self.try_create(cx, served, namespace, "", changed.clone()).await {
+                Err(status) if status.code() == 409 => {}
                 result => return result,
             }
         }
+        let (Changed::Object(object) | Changed::Managed(object)) = &changed;
+        Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(object), 1))
     }
 
     async fn try_create(

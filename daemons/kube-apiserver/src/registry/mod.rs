@@ -14,6 +14,7 @@ pub mod options;
 pub mod patch;
 pub mod read;
 pub mod store;
+mod table;
 pub mod traits;
 pub mod update;
 pub mod watch;
@@ -32,6 +33,7 @@ use serde_json::Value;
 
 use self::options::WriteOptions;
 use self::store::{EntryExt, ResourceStore};
+use self::table::Table;
 use crate::authn::user::User;
 use crate::convert;
 use crate::custom::CustomType;
@@ -109,9 +111,15 @@ impl Served {
         self.resource.api_version()
     }
 
+    /// Whether that is its apiVersion.
+    fn is_of(&self, api_version: &str) -> bool {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        self.resource.group == group && self.resource.version == version
+    }
+
     /// Whether objects are stored as they are served here.
     pub fn is_storage_version(&self) -> bool {
-        self.store.api_version == self.api_version()
+        self.is_of(&self.store.api_version)
     }
 
     /// Whether clients get the bytes that are stored: they are in this version, and what its schema makes of them.
@@ -180,13 +188,10 @@ impl Context {
     }
 }
 
-/// (group, version, plural)
-type Path = (String, String, String);
-
 /// Every resource that is served, and what all verbs share.
 pub struct Registry {
     pub feed: Feed,
-    table: ArcSwap<HashMap<Path, Arc<Served>>>,
+    table: ArcSwap<Table>,
     /// One store for each (storage group, plural): versions share it.
     stores: Mutex<HashMap<(String, String), Arc<ResourceStore>>>,
     pub hooks: hooks::Hooks,
@@ -205,11 +210,9 @@ impl Registry {
             admission,
             random: ring::rand::SystemRandom::new(),
         };
-        let mut table = HashMap::new();
+        let mut table = Table::default();
         for resource in schema::builtin().resources.iter().filter(|resource| resource.served) {
-            let served = registry.builtin(resource);
-            let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
-            table.insert(path, Arc::new(served));
+            table.add(Arc::new(registry.builtin(resource)));
         }
         registry.table.store(Arc::new(table));
         registry
@@ -247,49 +250,44 @@ impl Registry {
     }
 
     pub fn served(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Served>> {
-        self.table.load().get(&(group.to_owned(), version.to_owned(), plural.to_owned())).cloned()
+        self.table.load().get(group, version, plural).cloned()
     }
 
     /// The served resource of that group and plural in its storage version.
     pub fn stored(&self, group: &str, plural: &str) -> Option<Arc<Served>> {
-        let table = self.table.load();
-        let mut candidates = table.values().filter(|s| s.resource.group == group && s.resource.plural == plural);
-        candidates.find(|served| served.is_storage_version()).cloned()
+        self.table.load().versions(group, plural).find(|served| served.is_storage_version()).cloned()
     }
 
     /// What is served of that apiVersion and kind.
     pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<Arc<Served>> {
         let table = self.table.load();
-        let of = |served: &&Arc<Served>| served.resource.kind == kind && served.resource.api_version() == api_version;
-        table.values().find(of).cloned()
+        let of = |served: &&Arc<Served>| served.resource.kind == kind && served.is_of(api_version);
+        table.all().find(of).cloned()
     }
 
     /// The other versions and groups in which the objects of a resource are served, by name.
     pub fn equivalents(&self, resource: &Resource) -> Vec<Arc<Served>> {
         let table = self.table.load();
-        let path = |r: &Resource| (r.group.clone(), r.version.clone(), r.plural.clone());
-        let Some(own) = table.get(&path(resource)) else { return Vec::new() };
-        let others = table.values().filter(|other| Arc::ptr_eq(&other.store, &own.store) && !Arc::ptr_eq(other, own));
+        let Some(own) = table.get(&resource.group, &resource.version, &resource.plural) else { return Vec::new() };
+        let others = table.all().filter(|other| Arc::ptr_eq(&other.store, &own.store) && !Arc::ptr_eq(other, own));
         let mut others: Vec<Arc<Served>> = others.cloned().collect();
+        let path = |r: &Resource| (r.group.clone(), r.version.clone(), r.plural.clone());
         others.sort_by_key(|served| path(&served.resource));
         others
     }
 
     /// Everything served, unordered.
     pub fn all(&self) -> Vec<Arc<Served>> {
-        self.table.load().values().cloned().collect()
+        self.table.load().all().cloned().collect()
     }
 
     /// Serves resources that a CustomResourceDefinition declares, instead of those it declared before.
     pub fn replace_custom(&self, group: &str, plural: &str, served: Vec<Served>) {
         let served: Vec<Arc<Served>> = served.into_iter().map(Arc::new).collect();
         self.table.rcu(|table| {
-            let mut table = HashMap::clone(table);
-            table.retain(|(g, _, p), s| !(g == group && p == plural && matches!(s.types, TypeSource::Custom(_))));
-            for served in &served {
-                let path = (group.to_owned(), served.resource.version.clone(), plural.to_owned());
-                table.entry(path).or_insert_with(|| served.clone());
-            }
+            let mut table = Table::clone(table);
+            table.remove_custom(group, plural);
+            served.iter().cloned().for_each(|served| table.add(served));
             table
         });
     }
@@ -306,8 +304,7 @@ impl Registry {
         self.fill(&mut bytes);
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+        hyphenated(bytes)
     }
 
     pub fn random(&self) -> u64 {
@@ -323,6 +320,19 @@ impl Registry {
     }
 }
 
+/// A UUID's text.
+fn hyphenated(bytes: [u8; 16]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.extend([byte >> 4, byte & 0xf].map(|half| char::from(DIGITS[usize::from(half)])));
+    }
+    text
+}
+
 impl Lookup for Registry {
     fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let served = self.stored(group, plural)?;
@@ -332,5 +342,16 @@ impl Lookup for Registry {
     fn objects(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
         let Some(served) = self.stored(group, plural) else { return Vec::new() };
         served.store.list_now(namespace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids() {
+        let bytes = [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x46, 0x07, 0x88, 0x09, 0x0a, 0x0b, 0xfc, 0xfd, 0xfe, 0xff];
+        assert_eq!(hyphenated(bytes), "00010203-0405-4607-8809-0a0bfcfdfeff");
     }
 }

@@ -8,6 +8,8 @@ use futures::FutureExt;
 use machinery::gvk::GroupResource;
 use machinery::status::{Cause, Status};
 use schema::Resource;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::custom::Selectable;
@@ -58,7 +60,7 @@ impl ResourceStore {
         let empty = strategy.selectable_fields(&Value::Null);
         let selectable = empty.into_iter().map(|(name, _)| name.to_owned()).collect();
         let mut config = Config::new(move |bytes| {
-            index(bytes, |object| {
+            index(outline(bytes), |object| {
                 strategy.selectable_fields(object).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
             })
         });
@@ -73,7 +75,9 @@ impl ResourceStore {
     pub fn custom(feed: &Feed, resource: &Resource, fields: Vec<Selectable>) -> Self {
         let selectable = fields.iter().map(|field| field.name.clone()).collect();
         let config = Config::new(move |bytes| {
-            index(bytes, |object| fields.iter().map(|field| (field.name.clone(), field.value(object))).collect())
+            // Their paths go anywhere.
+            let object = if fields.is_empty() { outline(bytes) } else { serde_json::from_slice(bytes) };
+            index(object, |object| fields.iter().map(|field| (field.name.clone(), field.value(object))).collect())
         });
         Self::new(feed, resource, format!("/registry/{}/{}/", resource.group, resource.plural), config, selectable, None)
     }
@@ -248,15 +252,44 @@ fn too_new(revision: u64, current: u64) -> Status {
 }
 
 /// The stored form of an object: JSON without its resourceVersion, which is the store's revision.
-fn encode(object: &Value) -> Bytes {
-    let mut stored = object.clone();
-    machinery::meta::remove_path(&mut stored, &["metadata", "resourceVersion"]);
-    // A Value has only string keys, so it always serialises.
-    Bytes::from(serde_json::to_vec(&stored).unwrap_or_default())
+struct Stored<'a>(&'a Value);
+
+impl Serialize for Stored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Value::Object(fields) = self.0 else { return self.0.serialize(serializer) };
+        let mut map = serializer.serialize_map(Some(fields.len()))?;
+        for (name, value) in fields {
+            match value {
+                Value::Object(metadata) if name == "metadata" => map.serialize_entry(name, &Unversioned(metadata))?,
+                value => map.serialize_entry(name, value)?,
+            }
+        }
+        map.end()
+    }
 }
 
-fn index(bytes: &[u8], own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRecord {
-    let Ok(object) = serde_json::from_slice::<Value>(bytes) else { return IndexRecord::default() };
+struct Unversioned<'a>(&'a serde_json::Map<String, Value>);
+
+impl Serialize for Unversioned<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().filter(|(name, _)| *name != "resourceVersion"))
+    }
+}
+
+fn encode(object: &Value) -> Bytes {
+    // A Value has only string keys, so it always serialises.
+    Bytes::from(serde_json::to_vec(&Stored(object)).unwrap_or_default())
+}
+
+/// What an index needs of objects beyond their plain fields.
+const KEPT: [(&str, &str); 2] = [("metadata", "labels"), ("status", "podIPs")];
+
+fn outline(bytes: &[u8]) -> serde_json::Result<Value> {
+    machinery::outline::read(bytes, &KEPT)
+}
+
+fn index(object: serde_json::Result<Value>, own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRecord {
+    let Ok(object) = object else { return IndexRecord::default() };
     let labels: Pairs = machinery::meta::labels(&object)
         .into_iter()
         .flatten()
@@ -267,4 +300,37 @@ fn index(bytes: &[u8], own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRe
     let own = own(&object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
     let fields: Pairs = own.chain([name, namespace]).collect();
     IndexRecord { labels, fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn objects_are_stored_without_their_version() {
+        let object = json!({"kind": "X", "metadata": {"name": "a", "resourceVersion": "7"}, "spec": {"resourceVersion": "8"}});
+        let expected = json!({"kind": "X", "metadata": {"name": "a"}, "spec": {"resourceVersion": "8"}});
+        assert_eq!(serde_json::from_slice::<Value>(&encode(&object)).unwrap(), expected);
+    }
+
+    /// An outline says of every kind's selectable fields what the whole object says.
+    #[test]
+    fn outlines_have_what_selectors_name() {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "ns", "labels": {"a": "b"}},
+            "spec": {"nodeName": "n", "restartPolicy": "Never", "schedulerName": "s", "serviceAccountName": "sa", "hostNetwork": true},
+            "status": {"phase": "Running", "podIP": "192.0.2.1", "podIPs": [{"ip": "192.0.2.1"}], "nominatedNodeName": "m"}});
+        let event = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "reason": "r", "type": "Normal",
+            "reportingComponent": "c", "source": {"component": "c2"}, "involvedObject": {"kind": "Pod", "name": "p",
+            "namespace": "ns", "uid": "u", "apiVersion": "v1", "resourceVersion": "1", "fieldPath": "spec"}});
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "status": {"succeeded": 3}});
+        for object in [pod, event, job] {
+            let kind = object["kind"].as_str().unwrap();
+            let resource = schema::builtin().resources.iter().find(|r| r.kind == kind && r.served).unwrap();
+            let strategy = crate::kinds::strategy(resource);
+            let outline = outline(object.to_string().as_bytes()).unwrap();
+            assert_eq!(strategy.selectable_fields(&outline), strategy.selectable_fields(&object));
+        }
+    }
 }
