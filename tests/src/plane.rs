@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use client::Client;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Ca, Credentials, Key, Kubeconfig, Profile};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::process::{Process, daemon, free_port};
 
@@ -62,6 +63,7 @@ impl Plane {
         ]);
         etcd.args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", ports.etcd_peer)]);
         let etcd = Process::start(etcd, &dir.join("etcd.log"))?;
+        until_healthy(ports.etcd).await?;
 
         let ca = certificates(dir)?;
         write_kubeconfig(&ca, dir, ports, "admin", Some("system:masters"))?;
@@ -103,6 +105,28 @@ impl Plane {
         self.controllers = Some(Process::start(command, &self.dir.join("kube-controller-manager.log"))?);
         Ok(())
     }
+}
+
+/// Waits for the store, so that the time to ready is the API server's own.
+async fn until_healthy(etcd: u16) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        if health(etcd).await.is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            return Ok(());
+        }
+        if begin.elapsed() > READY_WAIT {
+            bail!("etcd is not healthy");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn health(port: u16) -> std::io::Result<String> {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 fn lifetime() -> SignedDuration {

@@ -12,14 +12,14 @@ use crate::server::Server;
 const AUTOUPDATE: &str = "apf.kubernetes.io/autoupdate-spec";
 
 pub(super) async fn reconcile(server: &Server) -> Result<(), Status> {
-    for (object, mandatory) in
-        defaults::mandatory().into_iter().map(|o| (o, true)).chain(defaults::suggested().into_iter().map(|o| (o, false)))
-    {
+    let mandatory = defaults::mandatory().into_iter().map(|object| (object, true));
+    let suggested = defaults::suggested().into_iter().map(|object| (object, false));
+    let one = async |(object, mandatory): (Value, bool)| {
         let plural = if object["kind"] == "FlowSchema" { "flowschemas" } else { "prioritylevelconfigurations" };
         let change = |old: &Value| as_wanted(old, &object, mandatory);
-        super::reconcile(server, GROUP, plural, &object, &change).await?;
-    }
-    Ok(())
+        super::reconcile(server, GROUP, plural, &object, &change).await
+    };
+    super::together(mandatory.chain(suggested).map(one)).await
 }
 
 fn as_wanted(old: &Value, wanted: &Value, mandatory: bool) -> Value {

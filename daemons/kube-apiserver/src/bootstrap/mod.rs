@@ -8,10 +8,12 @@ mod peers;
 pub mod rbac;
 mod service_cidr;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use machinery::meta;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -32,6 +34,7 @@ pub struct Facts {
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
 /// How many looks after the endpoints are between two after the Leases of servers that are gone.
 const ROUNDS_PER_CLEANING: u64 = 60;
+const WRITES_AT_ONCE: usize = 16;
 const RETRY: Duration = Duration::from_millis(500);
 /// The Service `kubernetes` is looked after for as long as the server runs.
 const ENDPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -119,7 +122,19 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, "", "namespaces", namespace).await?;
     }
-    rbac::reconcile(server).await?;
+    tokio::try_join!(rbac::reconcile(server), priority_classes(server), flow::reconcile(server))?;
+    if !facts.authentication_configmap.is_empty() {
+        let data: serde_json::Map<String, Value> =
+            facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+        let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"}, "data": data});
+        replace(server, "", "configmaps", config_map, &["data"]).await?;
+    }
+    service_cidr::ensure(server, &facts.services).await?;
+    kubernetes_service::reconcile(server, facts).await
+}
+
+async fn priority_classes(server: &Server) -> Result<(), Status> {
     for (name, value, description) in [
         (
             "system-cluster-critical",
@@ -132,16 +147,12 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
             "value": value, "description": description});
         ensure(server, "scheduling.k8s.io", "priorityclasses", class).await?;
     }
-    flow::reconcile(server).await?;
-    if !facts.authentication_configmap.is_empty() {
-        let data: serde_json::Map<String, Value> =
-            facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-        let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"namespace": "kube-system", "name": "extension-apiserver-authentication"}, "data": data});
-        replace(server, "", "configmaps", config_map, &["data"]).await?;
-    }
-    service_cidr::ensure(server, &facts.services).await?;
-    kubernetes_service::reconcile(server, facts).await
+    Ok(())
+}
+
+/// Writes that wait for the store side by side, a bounded number at once.
+async fn together(writes: impl Iterator<Item = impl Future<Output = Result<(), Status>>>) -> Result<(), Status> {
+    futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
 }
 
 /// Creates an object unless it is there.

@@ -30,12 +30,12 @@ pub fn node_rules() -> Vec<Rule> {
 }
 
 pub async fn reconcile(server: &Server) -> Result<(), Status> {
-    for item in items() {
+    let one = async |item: Item| {
         let (plural, object) = item.object();
         let change = |old: &Value| merged(old, &object);
-        super::reconcile(server, GROUP, plural, &object, &change).await?;
-    }
-    Ok(())
+        super::reconcile(server, GROUP, plural, &object, &change).await
+    };
+    super::together(items().into_iter().map(one)).await
 }
 
 fn items() -> Vec<Item> {
