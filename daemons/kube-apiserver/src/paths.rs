@@ -124,7 +124,7 @@ fn statusz(server: &Server) -> Response<Body> {
 fn metrics(server: &Server) -> Response<Body> {
     // Counted when somebody asks: caches know how much they hold.
     for served in server.registry.all() {
-        crate::metrics::stored(&served.store.group_resource, served.store.cache.size().0);
+        crate::metrics::stored(&served.store.group_resource, served.store.cache.size().objects);
     }
     let mut response = respond::text(StatusCode::OK, daemon::metrics::render());
     let value = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -175,7 +175,9 @@ fn seats(server: &Server, info: &RequestInfo, parts: &Parts) -> u32 {
     let Some(served) = server.registry.served(&path.group, &path.version, &path.resource) else { return 1 };
     let query = parts.uri.query().unwrap_or_default();
     let limit = query_value(query, "limit").and_then(|limit| limit.parse().ok()).unwrap_or(0);
-    width::of_list(served.store.cache.size().0, limit)
+    let held = served.store.cache.size();
+    // A list of a name is a GET.
+    if path.name.is_empty() { width::of_list(held.objects, held.object_bytes, limit) } else { 1 }
 }
 
 fn audit_id(server: &Server, parts: &Parts) -> String {

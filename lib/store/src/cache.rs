@@ -105,6 +105,7 @@ impl Cache {
     pub fn new(feed: &Feed, prefix: impl Into<Arc<str>>, config: Config) -> Self {
         let tables = Tables {
             entries: OrdMap::default(),
+            bytes: 0,
             indexes: vec![OrdMap::default(); config.indexes.len()],
             names: config.indexes.clone().into(),
         };
@@ -209,11 +210,26 @@ impl Cache {
         Watcher::new(Arc::clone(&self.0), revision)
     }
 
-    /// Objects held, changes held and their bytes: for metrics.
-    pub fn size(&self) -> (usize, usize, usize) {
+    /// What it holds now, without waiting.
+    pub fn size(&self) -> Size {
         let state = self.0.state.load();
-        (state.tables.entries.len(), state.ring.len(), state.ring_bytes)
+        Size {
+            objects: state.tables.entries.len(),
+            object_bytes: state.tables.bytes,
+            changes: state.ring.len(),
+            change_bytes: state.ring_bytes,
+        }
     }
+}
+
+/// How much a cache holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub objects: usize,
+    /// Of the objects' JSON.
+    pub object_bytes: usize,
+    pub changes: usize,
+    pub change_bytes: usize,
 }
 
 impl Snapshot {
@@ -266,6 +282,8 @@ fn scan<'a>(map: &'a OrdMap<Arc<str>, Entry>, prefix: &'a str, after: Option<&st
 #[derive(Clone, Debug)]
 struct Tables {
     entries: OrdMap<Arc<str>, Entry>,
+    /// Of all objects' JSON.
+    bytes: usize,
     /// One map for each of `names`; its keys are the value, a zero byte and the object's key.
     indexes: Vec<OrdMap<Arc<str>, Entry>>,
     names: Arc<[String]>,
@@ -274,8 +292,9 @@ struct Tables {
 impl Tables {
     fn put(&mut self, entry: &Entry) {
         let previous = self.entries.insert(entry.shared_key(), entry.clone());
+        self.bytes += entry.bytes().len();
         if let Some(previous) = previous {
-            self.unindex(&previous);
+            self.forget(&previous);
         }
         for (index, name) in self.indexes.iter_mut().zip(&*self.names) {
             for value in entry.record().fields.all(name) {
@@ -286,11 +305,12 @@ impl Tables {
 
     fn remove(&mut self, key: &str) {
         if let Some(previous) = self.entries.remove(key) {
-            self.unindex(&previous);
+            self.forget(&previous);
         }
     }
 
-    fn unindex(&mut self, entry: &Entry) {
+    fn forget(&mut self, entry: &Entry) {
+        self.bytes -= entry.bytes().len();
         for (index, name) in self.indexes.iter_mut().zip(&*self.names) {
             for value in entry.record().fields.all(name) {
                 index.remove(&index_key(value, entry));
@@ -459,7 +479,7 @@ impl Shared {
     /// Reads all objects from the store at one revision.
     async fn read(&self, revision: Option<u64>) -> Result<Snapshot> {
         let indexes = vec![OrdMap::default(); self.config.indexes.len()];
-        let mut tables = Tables { entries: OrdMap::default(), indexes, names: self.config.indexes.clone().into() };
+        let mut tables = Tables { entries: OrdMap::default(), bytes: 0, indexes, names: self.config.indexes.clone().into() };
         let mut options = ListOptions { limit: LOAD_PAGE, revision, start_after: None };
         loop {
             let page = self.feed.storage().list(&self.prefix, options.clone()).await?;

@@ -28,7 +28,7 @@ pub mod testing;
 pub mod transform;
 pub mod watcher;
 
-pub use cache::{Cache, Change, ChangeKind, Config, Snapshot};
+pub use cache::{Cache, Change, ChangeKind, Config, Size, Snapshot};
 pub use entry::{Entry, IndexRecord, Pairs};
 pub use etcd::{Etcd, EtcdConfig, EtcdTls};
 pub use feed::Feed;

@@ -50,6 +50,8 @@ async fn objects_carry_their_revision_and_are_found_by_index() {
     let b = storage.create(&key("b"), pod("b", "n2", ""), None).await.unwrap();
     let snapshot = cache.consistent().await.unwrap();
     assert_eq!((snapshot.len(), snapshot.revision()), (2, b));
+    let bytes = |name: &str| snapshot.get(&key(name)).unwrap().bytes().len();
+    assert_eq!((cache.size().objects, cache.size().object_bytes), (2, bytes("a") + bytes("b")));
     let a: Value = serde_json::from_slice(snapshot.get(&key("a")).unwrap().bytes()).unwrap();
     assert_eq!(a["metadata"]["resourceVersion"], before.to_string());
 
@@ -57,8 +59,9 @@ async fn objects_carry_their_revision_and_are_found_by_index() {
         snapshot.indexed("spec.nodeName", node).unwrap().map(|entry| entry.key().to_owned()).collect::<Vec<_>>()
     };
     assert_eq!((names(&snapshot, "n1"), names(&snapshot, "n")), (vec![key("a")], vec![]));
-    storage.update(&key("a"), pod("a", "n2", ""), before, None).await.unwrap();
+    storage.update(&key("a"), pod("a", "n2", "longer"), before, None).await.unwrap();
     let moved = cache.consistent().await.unwrap();
+    assert_eq!(cache.size().object_bytes, bytes("b") + moved.get(&key("a")).unwrap().bytes().len());
     assert_eq!((names(&moved, "n1"), names(&moved, "n2")), (vec![], vec![key("a"), key("b")]));
     assert_eq!(names(&snapshot, "n1"), [key("a")], "an old snapshot does not change");
     assert!(moved.indexed("spec.other", "x").is_none());
