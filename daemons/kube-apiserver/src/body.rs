@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body_util::BodyExt;
+use machinery::json::{OBJECT_DEPTH_MAX, depth};
 use machinery::meta;
 use machinery::status::Status;
 use schema::TypeRef;
@@ -186,11 +187,25 @@ fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), St
 
 /// Checks types, reports what the schema does not know, and brings the object into the form it is stored in.
 fn settle(cx: &Context, served: &Served, value: &mut Value, repeated: &[String]) -> Result<(), String> {
+    if is_too_deep(value) {
+        return Err("exceeded max depth".to_owned());
+    }
     let builtin = matches!(served.types, TypeSource::Builtin);
     match served.type_ref() {
         Some(ty) => strictly(cx, ty, value, repeated, builtin),
         None => Ok(()),
     }
+}
+
+/// Whether the object might not be readable once it is stored. Its `managedFields` have as many levels as what they tell of, and
+/// some more.
+fn is_too_deep(value: &Value) -> bool {
+    const OWNERS_LEVELS: usize = 10;
+    let members = value.as_object().into_iter().flatten();
+    members.into_iter().any(|(name, member)| {
+        let most = if name == "metadata" { OBJECT_DEPTH_MAX + OWNERS_LEVELS } else { OBJECT_DEPTH_MAX };
+        1 + depth(member) > most
+    })
 }
 
 /// The same for what a patch made of an object.
@@ -291,6 +306,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn objects_that_are_too_deep() {
+        let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!({"a": inner}));
+        for (object, too_deep) in [
+            (json!({"data": nested(OBJECT_DEPTH_MAX - 1), "metadata": {}}), false),
+            (json!({"data": nested(OBJECT_DEPTH_MAX)}), true),
+            // What the server itself has made of an object that is just not too deep.
+            (json!({"metadata": {"managedFields": [{"fieldsV1": nested(OBJECT_DEPTH_MAX + 1)}]}}), false),
+            (json!({"metadata": {"managedFields": [{"fieldsV1": nested(OBJECT_DEPTH_MAX + 10)}]}}), true),
+            (json!([nested(OBJECT_DEPTH_MAX)]), false),
+        ] {
+            assert_eq!(is_too_deep(&object), too_deep);
+        }
+    }
 
     #[test]
     fn objects_of_another_kind() {

@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The input is not JSON, or is nested deeper than serde_json's limit (128 levels).
+/// The input is not JSON, or is nested deeper than [`DEPTH_MAX`], serde_json's limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message} at line {line} column {column}")]
 pub struct JsonError {
@@ -21,6 +21,21 @@ impl From<serde_json::Error> for JsonError {
         let tail = format!(" at line {} column {}", e.line(), e.column());
         let message = full.strip_suffix(&tail).unwrap_or(&full).to_owned();
         Self { message, line: e.line(), column: e.column() }
+    }
+}
+
+/// Levels of lists and objects that [`parse_strict`] and serde_json read at most.
+pub const DEPTH_MAX: usize = 127;
+/// Levels that an API object may have. What the server adds (owners of the deepest field, the list around it) must still be
+/// readable: an object that cannot be read can be neither changed nor deleted.
+pub const OBJECT_DEPTH_MAX: usize = 100;
+
+/// Levels of lists and objects in a value that is not deeper than what can be read.
+pub fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -175,6 +190,10 @@ mod tests {
         for bad in ["", "{", "[1,]", "{\"a\":1}x", "\"\\ud800\"", "01", "\u{feff}{}"] {
             assert!(parse_strict(bad.as_bytes()).is_err(), "{bad}");
         }
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        let (deepest, _) = parse_strict(nested(DEPTH_MAX).as_bytes()).unwrap();
+        assert_eq!(depth(&deepest), DEPTH_MAX);
+        assert!(parse_strict(nested(DEPTH_MAX + 1).as_bytes()).is_err());
         let deep = "[".repeat(100_000);
         assert!(parse_strict(deep.as_bytes()).unwrap_err().message.contains("recursion limit"));
     }

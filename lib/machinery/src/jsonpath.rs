@@ -1,6 +1,7 @@
 //! kubectl's JSONPath templates: `{range .items[*]}{.metadata.name}{"\n"}{end}`, filters, slices, unions, `..`.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 
 use serde_json::Value;
@@ -21,8 +22,22 @@ fn err<T>(message: impl Into<String>) -> Result<T> {
     Err(JsonPathError(message.into()))
 }
 
-/// How deep `..` looks and how deep filters may nest.
+/// How deep `..` looks, and how deep filters and ranges may nest.
 const DEPTH_MAX: usize = 64;
+
+/// How many values a template may come by on its way: each `..` after another one multiplies them.
+const VALUES_MAX: usize = 4_000_000;
+
+/// Counts the values of one run.
+#[derive(Default)]
+struct Meter(Cell<usize>);
+
+impl Meter {
+    fn count(&self, values: usize) -> Result<()> {
+        self.0.set(self.0.get() + values);
+        if self.0.get() > VALUES_MAX { err("the template finds too many values") } else { Ok(()) }
+    }
+}
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +89,7 @@ impl JsonPath {
             rest = &rest[open + 1 + parser.pos..];
         }
         let mut items = flat.into_iter();
-        let parts = nest(&mut items, false)?;
+        let parts = nest(&mut items, 0)?;
         Ok(Self { parts, allow_missing: false })
     }
 
@@ -88,18 +103,19 @@ impl JsonPath {
     /// The results of each part of the template.
     pub fn find<'v>(&'v self, data: &'v Value) -> Result<Vec<Vec<Cow<'v, Value>>>> {
         let mut out = Vec::new();
-        self.parts(&self.parts, &Cow::Borrowed(data), &mut out)?;
+        self.parts(&self.parts, &Cow::Borrowed(data), &mut out, &Meter::default())?;
         Ok(out)
     }
 
-    fn parts<'v>(&'v self, parts: &'v [Part], at: &Found<'v>, out: &mut Vec<Vec<Found<'v>>>) -> Result<()> {
+    fn parts<'v>(&'v self, parts: &'v [Part], at: &Found<'v>, out: &mut Vec<Vec<Found<'v>>>, meter: &Meter) -> Result<()> {
         for part in parts {
+            meter.count(1)?;
             match part {
                 Part::Text(text) => out.push(vec![Cow::Owned(Value::String(text.clone()))]),
-                Part::Action(steps) => out.push(self.walk(steps, vec![at.clone()])?),
+                Part::Action(steps) => out.push(self.walk(steps, vec![at.clone()], meter)?),
                 Part::Range { over, body } => {
-                    for item in self.walk(over, vec![at.clone()])? {
-                        self.parts(body, &item, out)?;
+                    for item in self.walk(over, vec![at.clone()], meter)? {
+                        self.parts(body, &item, out, meter)?;
                     }
                 }
             }
@@ -132,14 +148,15 @@ impl JsonPath {
         Ok(out)
     }
 
-    fn walk<'v>(&'v self, steps: &'v [Step], mut at: Vec<Cow<'v, Value>>) -> Result<Vec<Cow<'v, Value>>> {
+    fn walk<'v>(&'v self, steps: &'v [Step], mut at: Vec<Found<'v>>, meter: &Meter) -> Result<Vec<Found<'v>>> {
         for step in steps {
-            at = self.step(step, at)?;
+            at = self.step(step, at, meter)?;
+            meter.count(at.len())?;
         }
         Ok(at)
     }
 
-    fn step<'v>(&'v self, step: &'v Step, at: Vec<Cow<'v, Value>>) -> Result<Vec<Cow<'v, Value>>> {
+    fn step<'v>(&'v self, step: &'v Step, at: Vec<Found<'v>>, meter: &Meter) -> Result<Vec<Found<'v>>> {
         match step {
             Step::Literal(value @ Value::String(_)) => Ok(vec![Cow::Borrowed(value)]),
             Step::Literal(value) => Ok(at.iter().map(|_| Cow::Borrowed(value)).collect()),
@@ -155,7 +172,7 @@ impl JsonPath {
             Step::Recursive => {
                 let mut out = Vec::new();
                 for v in at {
-                    descend(v, &mut out, 0);
+                    descend(v, &mut out, 0, meter)?;
                 }
                 Ok(out)
             }
@@ -169,7 +186,7 @@ impl JsonPath {
             Step::Union(paths) => {
                 let mut out = Vec::new();
                 for path in paths {
-                    out.extend(self.walk(path, at.clone())?);
+                    out.extend(self.walk(path, at.clone(), meter)?);
                 }
                 Ok(out)
             }
@@ -180,7 +197,7 @@ impl JsonPath {
                         return err(format!("{} is not array or slice and cannot be filtered", text(list)));
                     }
                     for item in children(list) {
-                        if self.passes(left, operator, right, &item)? {
+                        if self.passes(left, operator, right, &item, meter)? {
                             out.push(item);
                         }
                     }
@@ -190,13 +207,21 @@ impl JsonPath {
         }
     }
 
-    fn passes<'v>(&'v self, left: &'v [Step], operator: &str, right: &'v [Step], item: &Found<'v>) -> Result<bool> {
-        let lefts = self.walk(left, vec![item.clone()]);
+    fn passes<'v>(
+        &'v self,
+        left: &'v [Step],
+        operator: &str,
+        right: &'v [Step],
+        item: &Found<'v>,
+        meter: &Meter,
+    ) -> Result<bool> {
+        meter.count(1)?;
+        let lefts = self.walk(left, vec![item.clone()], meter);
         if operator == "exists" {
             return Ok(lefts.is_ok_and(|l| !l.is_empty()));
         }
         let lefts = lefts?;
-        let rights = self.walk(right, vec![item.clone()])?;
+        let rights = self.walk(right, vec![item.clone()], meter)?;
         let (l, r) = match (lefts.as_slice(), rights.as_slice()) {
             ([], _) | (_, []) => return Ok(false),
             ([l], [r]) => (l, r),
@@ -249,15 +274,17 @@ fn children<'v>(value: &Cow<'v, Value>) -> Vec<Cow<'v, Value>> {
     }
 }
 
-fn descend<'v>(value: Cow<'v, Value>, out: &mut Vec<Cow<'v, Value>>, depth: usize) {
+fn descend<'v>(value: Found<'v>, out: &mut Vec<Found<'v>>, depth: usize, meter: &Meter) -> Result<()> {
     let below = children(&value);
+    meter.count(1)?;
     if below.is_empty() || depth > DEPTH_MAX {
-        return;
+        return Ok(());
     }
     out.push(value);
     for v in below {
-        descend(v, out, depth + 1);
+        descend(v, out, depth + 1, meter)?;
     }
+    Ok(())
 }
 
 fn slice<'v>(value: &Found<'v>, from: Option<i64>, to: Bound, step: Option<i64>, out: &mut Vec<Cow<'v, Value>>) -> Result<()> {
@@ -270,7 +297,7 @@ fn slice<'v>(value: &Found<'v>, from: Option<i64>, to: Bound, step: Option<i64>,
     let mut end = match to {
         Bound::End => len,
         Bound::At(n) => n,
-        Bound::Next => start + 1,
+        Bound::Next => start.saturating_add(1),
     };
     if start < 0 {
         start += len;
@@ -278,7 +305,7 @@ fn slice<'v>(value: &Found<'v>, from: Option<i64>, to: Bound, step: Option<i64>,
     if end < 0 || (end == 0 && to == Bound::Next) {
         end += len;
     }
-    if start == end {
+    if start == end && to != Bound::Next {
         return Ok(());
     }
     if start < 0 || start >= len {
@@ -335,13 +362,17 @@ enum Item {
     End,
 }
 
-fn nest(items: &mut impl Iterator<Item = Item>, in_range: bool) -> Result<Vec<Part>> {
+/// Puts what stands between a `range` and its `end` into it; `depth` ranges are open.
+fn nest(items: &mut impl Iterator<Item = Item>, depth: usize) -> Result<Vec<Part>> {
+    if depth > DEPTH_MAX {
+        return err("the template is nested too deeply");
+    }
     let mut out = Vec::new();
     while let Some(item) = items.next() {
         match item {
             Item::Part(part) => out.push(part),
-            Item::Range(over) => out.push(Part::Range { over, body: nest(items, true)? }),
-            Item::End if in_range => return Ok(out),
+            Item::Range(over) => out.push(Part::Range { over, body: nest(items, depth + 1)? }),
+            Item::End if depth > 0 => return Ok(out),
             Item::End => return err("not in range, nothing to end"),
         }
     }
@@ -674,5 +705,22 @@ mod tests {
         for bad in ["{a", "a}", "{}", "."] {
             assert!(relaxed(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn bounds() {
+        let deep = format!("{}{}", "{range .a[*]}".repeat(100_000), "{end}".repeat(100_000));
+        assert_eq!(JsonPath::parse(&deep), err("the template is nested too deeply"));
+        let filters = format!("{{{}x{}}}", "[?(@".repeat(100_000), ")]".repeat(100_000));
+        assert!(JsonPath::parse(&filters).is_err());
+        let many = json!({"a": vec![json!({"b": [1, 2]}); 200]});
+        assert!(JsonPath::parse("{..b}").unwrap().render(&many).is_ok());
+        // Each union doubles what there is.
+        let doubled = format!("{{{}}}", "[*,*]".repeat(40));
+        let nested = (0..60).fold(json!(1), |inner, _| json!([inner]));
+        let error = JsonPath::parse(&doubled).unwrap().render(&nested).unwrap_err();
+        assert_eq!(error.to_string(), "the template finds too many values");
+        let last = JsonPath::parse("{.n[9223372036854775807]}").unwrap().render(&data());
+        assert!(last.unwrap_err().to_string().contains("array index out of bounds"));
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use crate::TypeRef;
 use crate::types::{AnyKind, Node, Scalar};
 
+const JSON_SCHEMA: &str = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+
 /// One thing that a strict decoder refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrictError {
@@ -89,6 +91,17 @@ pub fn prune(value: &mut Value, ty: TypeRef<'_>) {
         (Node::List { item, .. }, Value::Array(items)) => {
             items.iter_mut().for_each(|value| prune(value, ty.types.at(*item)));
         }
+        (Node::Any(kind), value) => each_schema(value, *kind, prune),
+        _ => {}
+    }
+}
+
+/// Calls `f` with each JSON schema that a value which may be one is or holds.
+fn each_schema(value: &mut Value, kind: AnyKind, f: impl Fn(&mut Value, TypeRef<'static>)) {
+    let Some(ty) = crate::builtin().types().named(JSON_SCHEMA) else { return };
+    match (kind, value) {
+        (AnyKind::SchemaOrArray, Value::Array(schemas)) => schemas.iter_mut().for_each(|schema| f(schema, ty)),
+        (AnyKind::SchemaOrArray | AnyKind::SchemaOrBool | AnyKind::SchemaOrStrings, schema @ Value::Object(_)) => f(schema, ty),
         _ => {}
     }
 }
@@ -112,6 +125,7 @@ pub fn normalise(value: &mut Value, ty: TypeRef<'_>) {
                 normalise(value, item);
             }
         }
+        (Node::Any(kind), value) => each_schema(value, *kind, normalise),
         // Numbers stand for quantities, and `3.0` for 3.
         (Node::Scalar(Scalar::Quantity), value @ Value::Number(_)) => *value = Value::String(value.to_string()),
         (Node::Scalar(Scalar::Int32 | Scalar::Int64), value) if value.is_f64() => {
@@ -230,8 +244,7 @@ impl Checker {
     }
 
     fn json_schema(&mut self, value: &Value) {
-        let schema = "apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
-        if let Some(ty) = crate::builtin().types().named(schema) {
+        if let Some(ty) = crate::builtin().types().named(JSON_SCHEMA) {
             self.value(value, ty);
         }
     }
@@ -492,5 +505,24 @@ mod tests {
                 "status": {},
             })
         );
+    }
+
+    /// A fuzzer found that schemas which may also be something else kept their undeclared fields.
+    #[test]
+    fn schemas_inside_schemas_are_of_a_type_too() {
+        let ty = builtin().type_of("apiextensions.k8s.io", "v1", "CustomResourceDefinition").unwrap();
+        let definition = |inner: &Value| {
+            let schema = json!({"items": inner, "additionalProperties": inner, "dependencies": {"a": inner, "b": ["c"]}});
+            json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}})
+        };
+        let undeclared = definition(&json!({"type": "string", "nope": 1, "format": null, "items": [{"nope": 1}]}));
+        let declared = definition(&json!({"type": "string", "items": [{}]}));
+        let schema = |value: &Value| value["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        let mut normalised = undeclared.clone();
+        normalise(&mut normalised, ty);
+        assert_eq!(schema(&normalised), schema(&declared));
+        let mut pruned = undeclared;
+        prune(&mut pruned, ty);
+        assert!(check(&pruned, ty).is_empty() && !pruned.to_string().contains("nope"), "{pruned}");
     }
 }

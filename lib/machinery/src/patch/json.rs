@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use super::PatchError;
+use crate::json::{DEPTH_MAX, depth};
 
 /// Operations in one patch.
 pub const OPERATIONS_MAX: usize = 10_000;
 /// Bytes of text that count as one more node.
 const NODE_TEXT_BYTES: usize = 16;
-/// Nodes that all `copy` operations of one patch may add together.
-const COPIED_NODES_MAX: usize = 1_000_000;
+/// Nodes that all `copy` and `move` operations of one patch may carry together.
+const CARRIED_NODES_MAX: usize = 1_000_000;
 
 /// Applies the operations in order. On an error the object is left half changed: the caller drops it.
 pub fn apply(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
@@ -25,7 +26,15 @@ pub fn apply(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
             operations.len()
         )));
     }
-    let mut copied = 0;
+    let mut carried = 0;
+    let mut carry = |value: &Value| {
+        carried += nodes(value);
+        if carried <= CARRIED_NODES_MAX {
+            return Ok(());
+        }
+        let most = CARRIED_NODES_MAX;
+        Err(PatchError::TooLarge(format!("The copy and move operations of a JSON patch may carry at most {most} values")))
+    };
     for operation in operations {
         let text = |name: &str| operation.get(name).and_then(Value::as_str);
         let value = || operation.get("value").cloned().unwrap_or(Value::Null);
@@ -40,16 +49,12 @@ pub fn apply(object: &mut Value, patch: &Value) -> Result<(), PatchError> {
             "replace" => replace(object, path()?, value())?,
             "move" => {
                 let moved = remove(object, op, from()?)?;
+                carry(&moved)?;
                 add(object, op, path()?, moved)?;
             }
             "copy" => {
                 let copy = get(object, op, from()?)?.cloned().unwrap_or(Value::Null);
-                copied += nodes(&copy);
-                if copied > COPIED_NODES_MAX {
-                    return Err(PatchError::TooLarge(format!(
-                        "The copy operations of a JSON patch may add at most {COPIED_NODES_MAX} values"
-                    )));
-                }
+                carry(&copy)?;
                 add(object, op, path()?, copy)?;
             }
             "test" => {
@@ -143,7 +148,16 @@ fn get<'o>(object: &'o mut Value, op: &str, path: &str) -> Result<Option<&'o Val
     }
 }
 
+/// Each operation may put what an earlier one made into something else: without a bound the object is soon deeper than the stack.
+fn check_depth(path: &str, value: &Value) -> Result<(), PatchError> {
+    if path.matches('/').count() + depth(value) <= DEPTH_MAX {
+        return Ok(());
+    }
+    Err(PatchError::TooLarge(format!("A JSON patch may nest values at most {DEPTH_MAX} levels deep")))
+}
+
 fn add(object: &mut Value, op: &str, path: &str, value: Value) -> Result<(), PatchError> {
+    check_depth(path, &value)?;
     let (container, key) = parent(object, op, path)?;
     match container {
         Value::Array(items) if key == "-" => items.push(value),
@@ -174,6 +188,7 @@ fn remove(object: &mut Value, op: &str, path: &str) -> Result<Value, PatchError>
 }
 
 fn replace(object: &mut Value, path: &str, value: Value) -> Result<(), PatchError> {
+    check_depth(path, &value)?;
     if path.is_empty() {
         if !value.is_object() && !value.is_array() {
             return Err(bad("replace operation value must be object or array".to_owned()));
@@ -258,5 +273,29 @@ mod tests {
         let bomb = Value::Array(vec![double; 64]);
         assert!(matches!(apply(&mut json!({"a": [1]}), &bomb), Err(PatchError::TooLarge(_))));
         assert!(matches!(apply(&mut json!({}), &json!({})), Err(PatchError::Malformed(_))));
+        let many = vec![json!({"op": "move", "from": "/a", "path": "/b"}), json!({"op": "move", "from": "/b", "path": "/a"})];
+        let heavy = Value::Array(many.repeat(1_000));
+        assert!(matches!(apply(&mut json!({"a": vec![0; 10_000]}), &heavy), Err(PatchError::TooLarge(_))));
+    }
+
+    /// Two megabytes of this once made an object so deep that the server's stack overflowed when it was dropped.
+    #[test]
+    fn depth_is_bounded() {
+        let nested = (0..100).fold(json!({}), |inner, _| json!({"a": inner}));
+        let below = "/a".repeat(100);
+        let deepen = [
+            json!({"op": "add", "path": "/y", "value": nested}),
+            json!({"op": "move", "from": "/x", "path": format!("/y{below}/z")}),
+            json!({"op": "move", "from": "/y", "path": "/x"}),
+        ];
+        let once = Value::Array(deepen.to_vec());
+        let mut object = json!({"x": 1});
+        apply(&mut object, &once).unwrap();
+        assert_eq!(depth(&object), 102);
+        assert!(matches!(apply(&mut object, &once), Err(PatchError::TooLarge(_))));
+        let mut object = json!({"x": 1});
+        assert!(matches!(apply(&mut object, &Value::Array(deepen.repeat(100))), Err(PatchError::TooLarge(_))));
+        let deep = json!([{"op": "replace", "path": below, "value": nested}]);
+        assert!(matches!(apply(&mut json!({"a": nested}), &deep), Err(PatchError::TooLarge(_))));
     }
 }

@@ -8,6 +8,8 @@ mod plain;
 
 use serde_json::Value;
 
+use crate::json::DEPTH_MAX;
+
 pub use emit::to_string;
 
 /// The input is not YAML, or breaks a limit.
@@ -21,8 +23,6 @@ pub struct YamlError {
 
 /// How many copies of anchored nodes one file may ask for.
 const ALIAS_EVENTS_MAX: usize = 100_000;
-/// Nesting of one document, as in [`crate::json`].
-const DEPTH_MAX: usize = 128;
 /// Events of the whole input: about 30 MB of manifests.
 const EVENTS_MAX: usize = 8_000_000;
 
