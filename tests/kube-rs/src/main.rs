@@ -1,7 +1,9 @@
-//! kube-rs against the cluster of `$KUBECONFIG`: list, every patch type, watch, informers, conflicts, exec, logs.
+//! kube-rs against the cluster of `$KUBECONFIG`: list, every patch type, watch, informers, leader election, exec, logs.
 //!
 //! It is a program, so that the end-to-end tests run it against whichever cluster they have; it exits with 1 and says
 //! which step failed. `kube-rs-client exec NAMESPACE POD` adds the steps that need a running pod with a shell.
+
+mod election;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -61,6 +63,7 @@ async fn objects(client: &Client, namespace: &str) -> Result<()> {
     step("patches", patches(&maps)).await?;
     step("watch", watches(&maps)).await?;
     step("informer", informer(&maps)).await?;
+    step("leader election", election::election(&Api::namespaced(client.clone(), namespace))).await?;
     step("paging", paging(&maps)).await?;
     step("strategic merge patch of a Deployment", deployment(client, namespace)).await?;
     Ok(())
@@ -103,27 +106,37 @@ async fn patches(maps: &Api<ConfigMap>) -> Result<()> {
     Ok(())
 }
 
+/// A watch, and another one that goes on where it ended.
 async fn watches(maps: &Api<ConfigMap>) -> Result<()> {
     let start = maps.list(&ListParams::default()).await?.metadata.resource_version.context("a list has a revision")?;
     maps.create(&PostParams::default(), &config_map("w", "1")?).await?;
     maps.patch("w", &PatchParams::default(), &Patch::Merge(json!({"data": {"key": "2"}}))).await?;
     maps.delete("w", &DeleteParams::default()).await?;
-    let mut events = maps.watch(&WatchParams::default().timeout(20), &start).await?.boxed();
+    let (first, revision) = until(maps, &start, "MODIFIED w").await?;
+    ensure!(first == ["ADDED w", "MODIFIED w"], "{first:?}");
+    let (rest, _) = until(maps, &revision, "DELETED w").await?;
+    ensure!(rest == ["DELETED w"], "a watch that goes on: {rest:?}");
+    Ok(())
+}
+
+/// What a watch from that revision sees up to that event, and the revision there.
+async fn until(maps: &Api<ConfigMap>, revision: &str, last: &str) -> Result<(Vec<String>, String)> {
+    let mut events = maps.watch(&WatchParams::default().timeout(20), revision).await?.boxed();
     let mut seen = Vec::new();
     while let Some(event) = events.try_next().await? {
-        match event {
-            WatchEvent::Added(o) => seen.push(format!("ADDED {}", o.name_any())),
-            WatchEvent::Modified(o) => seen.push(format!("MODIFIED {}", o.name_any())),
-            WatchEvent::Deleted(o) => {
-                seen.push(format!("DELETED {}", o.name_any()));
-                break;
-            }
-            WatchEvent::Bookmark(_) => {}
-            WatchEvent::Error(e) => anyhow::bail!("{e:?}"),
+        let (name, object) = match event {
+            WatchEvent::Added(object) => ("ADDED", object),
+            WatchEvent::Modified(object) => ("MODIFIED", object),
+            WatchEvent::Deleted(object) => ("DELETED", object),
+            WatchEvent::Bookmark(_) => continue,
+            WatchEvent::Error(error) => anyhow::bail!("{error:?}"),
+        };
+        seen.push(format!("{name} {}", object.name_any()));
+        if seen.last().is_some_and(|event| event == last) {
+            return Ok((seen, object.resource_version().context("a revision")?));
         }
     }
-    ensure!(seen == ["ADDED w", "MODIFIED w", "DELETED w"], "{seen:?}");
-    Ok(())
+    anyhow::bail!("{last:?} did not come: {seen:?}")
 }
 
 /// Both ways of filling a store: list and watch, and the streaming list of KEP-3157.
