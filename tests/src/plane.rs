@@ -1,4 +1,5 @@
-//! A control plane of processes on this machine: etcd, an API server with TLS and RBAC, controllers. No node is needed.
+//! A control plane of processes on this machine: etcd, an API server with TLS and RBAC, controllers, a scheduler. No node is
+//! needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,16 +23,23 @@ pub struct Ports {
     pub etcd: u16,
     pub etcd_peer: u16,
     pub controllers: u16,
+    pub scheduler: u16,
 }
 
 impl Ports {
     pub fn free() -> Result<Self> {
-        Ok(Self { server: free_port()?, etcd: free_port()?, etcd_peer: free_port()?, controllers: free_port()? })
+        Ok(Self {
+            server: free_port()?,
+            etcd: free_port()?,
+            etcd_peer: free_port()?,
+            controllers: free_port()?,
+            scheduler: free_port()?,
+        })
     }
 
-    /// Four in a row.
+    /// Five in a row.
     pub fn from(first: u16) -> Self {
-        Self { server: first, etcd: first + 1, etcd_peer: first + 2, controllers: first + 3 }
+        Self { server: first, etcd: first + 1, etcd_peer: first + 2, controllers: first + 3, scheduler: first + 4 }
     }
 }
 
@@ -41,6 +49,7 @@ pub struct Plane {
     pub client: Client,
     // Dropped in this order: the store last.
     controllers: Option<Process>,
+    scheduler: Option<Process>,
     pub server: Process,
     _etcd: Process,
     /// From the start of the API server until it was ready.
@@ -79,7 +88,7 @@ impl Plane {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let ready_after = begin.elapsed();
-        Ok(Self { dir: dir.to_owned(), client, server, ready_after, ports, ca, _etcd: etcd, controllers: None })
+        Ok(Self { dir: dir.to_owned(), client, server, ready_after, ports, ca, _etcd: etcd, controllers: None, scheduler: None })
     }
 
     /// Starts the controllers of `program`.
@@ -103,6 +112,17 @@ impl Plane {
             command.arg(format!("--{flag}={}", self.dir.join(file).display()));
         }
         self.controllers = Some(Process::start(command, &self.dir.join("kube-controller-manager.log"))?);
+        Ok(())
+    }
+
+    /// Starts the scheduler of `program`.
+    pub fn start_scheduler(&mut self, program: &Path) -> Result<()> {
+        let name = "kube-scheduler";
+        let kubeconfig = write_kubeconfig(&self.ca, &self.dir, self.ports, &format!("system:{name}"), None)?;
+        let mut command = daemon(program, name);
+        let port = format!("--secure-port={}", self.ports.scheduler);
+        command.arg("--kubeconfig").arg(kubeconfig).args(["--bind-address=127.0.0.1", &port, "--leader-elect=false"]);
+        self.scheduler = Some(Process::start(command, &self.dir.join("kube-scheduler.log"))?);
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
 //! Real clients: every kubectl on this machine, kube-rs, the Python and the JavaScript client.
 
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::load;
 use crate::world::{World, eventually};
+use crate::{libraries, load};
 
 pub(super) fn run(world: &World) -> Result<()> {
     let kubeconfig = world.kubeconfig()?;
@@ -21,24 +21,7 @@ pub(super) fn run(world: &World) -> Result<()> {
         kubectl.session().with_context(|| format!("with {}", kubectl.program.display()))?;
         println!("  {}: all steps passed", kubectl.program.display());
     }
-    succeed(Command::new(world.programs.join("kube-rs-client")).args(["exec", "default", "client"]), &kubeconfig)?;
-    let python = python(world)?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/python_client.py");
-    succeed(Command::new(python).arg("-Wignore").arg(script).args(["default", "client"]), &kubeconfig)?;
-    let Some(modules) = javascript(world)? else {
-        println!("  there is no Node.js with npm on this machine: its client is left out");
-        return Ok(());
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/javascript_client.mjs");
-    succeed(Command::new("node").arg(script).arg(modules).args(["default", "client"]), &kubeconfig)
-}
-
-fn succeed(command: &mut Command, kubeconfig: &Path) -> Result<()> {
-    let output = command.env("KUBECONFIG", kubeconfig).stdin(Stdio::null()).output()?;
-    let text = [output.stdout, output.stderr].map(|b| String::from_utf8_lossy(&b).into_owned()).concat();
-    ensure!(output.status.success(), "{command:?}: {}\n{text}", output.status);
-    println!("  {}", text.lines().last().unwrap_or_default());
-    Ok(())
+    libraries::run(&world.programs, &world.cache, &kubeconfig, Some(["default", "client"]))
 }
 
 /// Every `kubectl.1.NN`, or else `kubectl`, on the path and where Google's packages put them.
@@ -58,35 +41,6 @@ fn kubectls() -> Vec<PathBuf> {
         found.retain(versioned);
     }
     found
-}
-
-fn python(world: &World) -> Result<PathBuf> {
-    let venv = world.cache.join("python");
-    let python = venv.join("bin/python");
-    let ready = Command::new(&python).args(["-c", "import kubernetes"]).output().is_ok_and(|o| o.status.success());
-    if !ready {
-        let make = Command::new("python3").args(["-m", "venv"]).arg(&venv).output().context("python3 -m venv")?;
-        ensure!(make.status.success(), "python3 -m venv: {}", String::from_utf8_lossy(&make.stderr));
-        let install = Command::new(&python).args(["-m", "pip", "install", "-q", "kubernetes>=31"]).output()?;
-        ensure!(install.status.success(), "pip install kubernetes: {}", String::from_utf8_lossy(&install.stderr));
-    }
-    Ok(python)
-}
-
-/// A directory with the JavaScript client; none without Node.js. Version 1 is the one for every Node.js since 18.
-fn javascript(world: &World) -> Result<Option<PathBuf>> {
-    let there = |program: &str| Command::new(program).arg("--version").output().is_ok_and(|o| o.status.success());
-    if !there("node") || !there("npm") {
-        return Ok(None);
-    }
-    let modules = world.cache.join("javascript");
-    if !modules.join("node_modules/@kubernetes/client-node").exists() {
-        std::fs::create_dir_all(&modules)?;
-        let install = ["install", "--silent", "--no-save", "--no-package-lock", "@kubernetes/client-node@1"];
-        let output = Command::new("npm").current_dir(&modules).args(install).args(["--prefix", "."]).output()?;
-        ensure!(output.status.success(), "npm install: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    Ok(Some(modules))
 }
 
 struct Kubectl {
