@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, schemas};
+use super::{Dialect, docs, schemas};
 use crate::Resource;
 use crate::builtin::META;
 
@@ -23,8 +23,6 @@ pub struct CustomVersion<'c> {
 /// Schemas nest no deeper than this: what lies below is not shown.
 const DEPTH_MAX: usize = 64;
 const COMBINATIONS: [&str; 4] = ["allOf", "anyOf", "oneOf", "not"];
-const API_VERSION: &str = "The version of the schema in which this object is written, as GROUP/VERSION.";
-const KIND: &str = "The kind of the object, in CamelCase.";
 const METADATA: &str = "Standard object's metadata.";
 
 /// The prefix of the names of a group and version: `.com.example.v1`. The leading dot says that the name is complete.
@@ -45,10 +43,10 @@ pub(super) fn definitions(custom: &CustomVersion<'_>, dialect: Dialect, roots: &
         "type": "object",
         "required": ["items"],
         "properties": {
-            "apiVersion": {"description": API_VERSION, "type": "string"},
+            "apiVersion": {"description": docs::of_any("apiVersion"), "type": "string"},
             "items": {"description": format!("List of {}.", resource.plural), "type": "array",
                 "items": schemas::reference(dialect, &own)},
-            "kind": {"description": KIND, "type": "string"},
+            "kind": {"description": docs::of_any("kind"), "type": "string"},
             "metadata": described_reference(dialect, &format!("{META}.ListMeta"), "Standard list metadata."),
         },
     });
@@ -80,8 +78,8 @@ fn object(schema: &Value, dialect: Dialect) -> Value {
 
 fn add_type_meta(schema: &mut Map<String, Value>, dialect: Dialect) {
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
-    properties["apiVersion"] = json!({"description": API_VERSION, "type": "string"});
-    properties["kind"] = json!({"description": KIND, "type": "string"});
+    properties["apiVersion"] = json!({"description": docs::of_any("apiVersion"), "type": "string"});
+    properties["kind"] = json!({"description": docs::of_any("kind"), "type": "string"});
     properties["metadata"] = described_reference(dialect, &format!("{META}.ObjectMeta"), METADATA);
 }
 
@@ -221,6 +219,14 @@ mod tests {
         convert(&mut shown, Dialect::V3, 0);
         let expected = json!({"x-kubernetes-int-or-string": true, "default": 1, "nullable": true, "anyOf": [{"type": "integer"}, {"type": "string"}]});
         assert_eq!(shown["properties"]["p"], expected);
+    }
+
+    #[test]
+    fn every_object_says_what_it_is() {
+        let shown = object(&json!({"type": "object"}), Dialect::V2);
+        let description = |field: &str| shown["properties"][field]["description"].as_str().unwrap().to_owned();
+        assert!(description("apiVersion").starts_with("APIVersion defines "));
+        assert!(description("kind").starts_with("Kind is "));
     }
 
     #[test]

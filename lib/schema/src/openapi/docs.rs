@@ -34,6 +34,12 @@ impl Docs {
     }
 }
 
+/// What a field is that means the same in every type that has it; empty when none has it.
+pub(super) fn of_any(field: &str) -> Cow<'static, str> {
+    let mut lines = TEXT.lines().filter_map(|line| line.split_once(' '));
+    lines.find(|(name, _)| *name == field).map(|(_, text)| unescape(text)).unwrap_or_default()
+}
+
 fn unescape(text: &'static str) -> Cow<'static, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
