@@ -9,8 +9,6 @@
 //!
 //! **Invariants:** another server sees the user that this one authenticated, vouched for by the front proxy's certificate, and
 //! never the client's credentials; what is not available is answered 503 at once.
-//!
-//! **Limit:** the schemas of other servers are in OpenAPI v3, not in v2.
 
 mod availability;
 mod dial;

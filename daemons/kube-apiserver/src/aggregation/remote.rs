@@ -1,9 +1,12 @@
 //! Another server, as its APIService describes it and as it described itself. Pure.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use base64::Engine;
+use bytes::Bytes;
 use rustls::ClientConfig;
+use schema::openapi::Part;
 use serde_json::{Value, json};
 
 /// A group and version that another server serves.
@@ -25,6 +28,8 @@ pub struct Remote {
     pub(super) resources: Value,
     /// The hash by which its OpenAPI v3 document is asked for; empty when it has none.
     pub(super) document_hash: String,
+    /// What it describes in OpenAPI v2, filtered; empty when it describes nothing.
+    pub(super) described: Bytes,
     /// How connections to it are secured; made once, so that sessions are resumed.
     pub(super) tls: Option<Arc<ClientConfig>>,
 }
@@ -50,6 +55,7 @@ impl Remote {
             available: false,
             resources: Value::Null,
             document_hash: String::new(),
+            described: Bytes::new(),
             tls: None,
         })
     }
@@ -74,6 +80,33 @@ impl Remote {
     pub fn document_url(&self) -> Option<(String, String)> {
         let path = format!("apis/{}/{}", self.group, self.version);
         (!self.document_hash.is_empty()).then(|| (path.clone(), format!("/openapi/v3/{path}?hash={}", self.document_hash)))
+    }
+
+    /// Takes over what the server said of itself.
+    pub(super) fn remember(&mut self, known: &Self) {
+        self.resources = known.resources.clone();
+        self.document_hash = known.document_hash.clone();
+        self.described = known.described.clone();
+    }
+
+    /// Keeps what counts of its OpenAPI v2 document.
+    pub(super) fn describe(&mut self, document: &Value) {
+        let part = Part::of(document, &format!("{}/", self.root()));
+        // A Value has only string keys: it always serialises.
+        self.described =
+            if part.is_empty() { Bytes::new() } else { serde_json::to_vec(&part.to_value()).unwrap_or_default().into() };
+    }
+
+    /// Its part of the OpenAPI v2 document.
+    pub fn part(&self) -> Option<Part> {
+        (!self.described.is_empty()).then(|| Part::read(serde_json::from_slice(&self.described).unwrap_or_default()))
+    }
+
+    /// Changes with that part.
+    pub fn part_hash(&self) -> Option<String> {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(&self.described);
+        (!self.described.is_empty()).then(|| format!("{:016X}", hasher.finish()))
     }
 
     /// The version as the aggregated discovery document has it.

@@ -74,8 +74,7 @@ fn note(server: &Arc<Server>, name: &str, service: Option<&Value>) {
     };
     if let Some(known) = known.filter(|known| known.is_like(&remote)) {
         remote.available = known.available;
-        remote.resources = known.resources.clone();
-        remote.document_hash = known.document_hash.clone();
+        remote.remember(&known);
         remote.tls = known.tls.clone();
     } else {
         aggregation.checks.add(name);
@@ -133,6 +132,11 @@ async fn check(server: &Arc<Server>, name: &str) -> Result<bool, Status> {
         return Ok(true);
     };
     let access = &server.aggregation.access;
+    let key = (remote.group.clone(), remote.version.clone());
+    if let Some(known) = server.aggregation.remotes.load().get(&key) {
+        // What it last said of itself is shown, as stale if need be.
+        remote.remember(known);
+    }
     let object = registry.object("", "services", &remote.namespace, &remote.service);
     let slices = dial::endpoint_slices(&remote, &**registry);
     let finding = match availability::decide(&remote, object.as_ref(), &slices) {
@@ -147,12 +151,6 @@ async fn check(server: &Arc<Server>, name: &str) -> Result<bool, Status> {
     };
     remote.available = finding.available;
     let settled = finding.reason != "FailedDiscoveryCheck";
-    let key = (remote.group.clone(), remote.version.clone());
-    if let Some(known) = server.aggregation.remotes.load().get(&key).filter(|_| !finding.available) {
-        // What it last said of itself is shown as stale.
-        remote.resources = known.resources.clone();
-        remote.document_hash = known.document_hash.clone();
-    }
     server.aggregation.set(&key, Some(remote));
     set(server, name, &finding).await?;
     Ok(settled)
@@ -175,10 +173,19 @@ async fn ask(remote: &mut Remote, access: &Access, lookup: &dyn Lookup) -> Findi
     }
     drop(attempts);
     let Some(resources) = found else { return Finding::failed(last) };
-    remote.document_hash = match attempt(remote, access, lookup, "/openapi/v3".to_owned()).await {
+    let (index, document) = futures::join!(
+        attempt(remote, access, lookup, "/openapi/v3".to_owned()),
+        attempt(remote, access, lookup, "/openapi/v2".to_owned())
+    );
+    remote.document_hash = match index {
         Ok(index) => document_hash(&index, &remote.root()),
         Err(_) => String::new(),
     };
+    // Older servers may have the one or the other.
+    match document {
+        Ok(document) => remote.describe(&document),
+        Err(error) => tracing::debug!(error, name = remote.name, "no OpenAPI v2 document"),
+    }
     remote.resources = resources;
     Finding::passed()
 }

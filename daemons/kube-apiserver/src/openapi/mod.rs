@@ -59,14 +59,16 @@ pub fn v2(server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
         return Err(Status::not_acceptable(&["application/json", V2_PROTOBUF]));
     }
     let customs = custom_resources(&server.registry);
-    let etag = format!("\"{}\"", hash(&customs));
+    let remotes = server.aggregation.all();
+    let etag = format!("\"{}{}\"", hash(&customs), remotes.iter().filter_map(|remote| remote.part_hash()).collect::<String>());
     let content_type = if protobuf { V2_PROTOBUF } else { "application/json" };
     let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&etag);
     let mut response = if known {
         respond::response(StatusCode::NOT_MODIFIED, content_type, respond::full(Bytes::new()))
     } else {
         let described = described(&customs);
-        let document = if protobuf { openapi::v2_proto(&described) } else { openapi::v2(&described) };
+        let others: Vec<openapi::Part> = remotes.iter().filter_map(|remote| remote.part()).collect();
+        let document = if protobuf { openapi::v2_proto(&described, &others) } else { openapi::v2(&described, &others) };
         respond::response(StatusCode::OK, content_type, respond::full(document))
     };
     set(&mut response, header::ETAG, &etag);

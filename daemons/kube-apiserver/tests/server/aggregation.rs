@@ -75,6 +75,12 @@ fn answer(request: &Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
         "/openapi/v3" => {
             json!({"paths": {"apis/things.example.com/v1": {"serverRelativeURL": "/openapi/v3/apis/things.example.com/v1?hash=H"}}})
         }
+        "/openapi/v2" => {
+            let thing = json!({"$ref": "#/definitions/com.example.Thing"});
+            json!({"swagger": "2.0", "definitions": {"com.example.Thing": {"type": "object"}, "com.example.Other": {"type": "object"}},
+            "paths": {"/apis/things.example.com/v1/things": {"get": {"responses": {"200": {"description": "OK", "schema": thing}}}},
+                "/apis/other.example.com/v1/others": {}}})
+        }
         path => {
             json!({"path": path, "query": request.uri().query(), "method": request.method().as_str(), "user": header("x-remote-user"),
             "groups": header("x-remote-group"), "authorization": header("authorization")})
@@ -134,9 +140,18 @@ async fn another_server_is_reached() {
     let url = index["paths"]["apis/things.example.com/v1"]["serverRelativeURL"].as_str().unwrap();
     let document = api.ok("GET", url, Value::Null).await;
     assert_eq!(document["path"], "/openapi/v3/apis/things.example.com/v1");
+    let document = api.ok("GET", "/openapi/v2", Value::Null).await;
+    assert!(document["paths"]["/apis/things.example.com/v1/things"].is_object());
+    assert!(document["definitions"]["com.example.Thing"].is_object());
+    // What it says of others does not count.
+    assert!(document["paths"].get("/apis/other.example.com/v1/others").is_none());
+    assert!(document["definitions"].get("com.example.Other").is_none());
     // Without its Service it is not there.
     api.ok("DELETE", "/api/v1/namespaces/ns/services/extension", Value::Null).await;
     api.until(&path, |_, service| available(service) == ("False", "ServiceNotFound")).await;
+    // With its APIService it is gone from the documents.
+    api.ok("DELETE", &path, Value::Null).await;
+    api.until("/openapi/v2", |_, document| document["paths"].get("/apis/things.example.com/v1/things").is_none()).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod custom;
 mod docs;
+mod merge;
 mod paths;
 mod schemas;
 mod v2_proto;
@@ -19,6 +20,8 @@ use crate::Resource;
 use crate::builtin::{Module, builtin};
 pub use custom::CustomVersion;
 use docs::Docs;
+use merge::Merger;
+pub use merge::Part;
 
 /// The version that documents carry.
 const VERSION: &str = "v1.36";
@@ -118,22 +121,14 @@ pub fn v3_index() -> Vec<IndexEntry> {
         .collect()
 }
 
-/// The OpenAPI v2 document of all built-in kinds and of these custom ones, as JSON.
-pub fn v2(customs: &[CustomVersion<'_>]) -> Vec<u8> {
+/// The OpenAPI v2 document of all built-in kinds, of these custom ones and of what other servers describe, as JSON.
+pub fn v2(customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
     let mut out = br#"{"swagger":"2.0","#.to_vec();
     member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
     out.extend_from_slice(br#","paths":{"#);
-    let mut roots = BTreeSet::new();
-    let modules: Vec<Module<'static>> = served().copied().collect();
-    for module in &modules {
-        paths::write(&mut members(&mut out), Dialect::V2, module, &mut roots);
-    }
-    write_custom_paths(&mut members(&mut out), Dialect::V2, customs, &mut roots);
-    out.extend_from_slice(br#"},"definitions":{"#);
-    let mut sink = members(&mut out);
-    write_custom_definitions(&mut sink, Dialect::V2, customs, &mut roots);
-    schemas::write(&mut sink, Dialect::V2, roots, &modules);
-    drop(sink);
+    let mut definitions = br#"},"definitions":{"#.to_vec();
+    write_v2(&mut members(&mut out), &mut members(&mut definitions), customs, others);
+    out.append(&mut definitions);
     out.extend_from_slice(br#"},"securityDefinitions":{"#);
     member(&mut out, "BearerToken", &bearer_token());
     out.extend_from_slice(br#"},"security":[{"BearerToken":[]}]}"#);
@@ -144,18 +139,28 @@ pub fn v2(customs: &[CustomVersion<'_>]) -> Vec<u8> {
 pub const V2_PROTO_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The same document in protobuf, the form that kubectl asks for.
-pub fn v2_proto(customs: &[CustomVersion<'_>]) -> Vec<u8> {
-    let modules: Vec<Module<'static>> = served().copied().collect();
+pub fn v2_proto(customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
     let mut document = v2_proto::Document::new(VERSION);
+    let (paths, definitions) = document.parts();
+    write_v2(&mut |path, item| paths.add(path, item), &mut |name, schema| definitions.add(name, schema), customs, others);
+    document.finish()
+}
+
+fn write_v2(path: &mut Sink<'_>, definition: &mut Sink<'_>, customs: &[CustomVersion<'_>], others: &[Part]) {
+    let modules: Vec<Module<'static>> = served().copied().collect();
     let mut roots = BTreeSet::new();
     for module in &modules {
-        paths::write(&mut |path, item| document.path(path, item), Dialect::V2, module, &mut roots);
+        paths::write(path, Dialect::V2, module, &mut roots);
     }
-    write_custom_paths(&mut |path, item| document.path(path, item), Dialect::V2, customs, &mut roots);
-    let mut sink = |name: &str, schema: &Value| document.definition(name, schema);
-    write_custom_definitions(&mut sink, Dialect::V2, customs, &mut roots);
-    schemas::write(&mut sink, Dialect::V2, roots, &modules);
-    document.finish()
+    write_custom_paths(path, Dialect::V2, customs, &mut roots);
+    let mut merger = Merger::new(others);
+    let mut noted = |name: &str, schema: &Value| {
+        merger.note(name, schema);
+        definition(name, schema);
+    };
+    write_custom_definitions(&mut noted, Dialect::V2, customs, &mut roots);
+    schemas::write(&mut noted, Dialect::V2, roots, &modules);
+    merger.write(path, definition);
 }
 
 /// Takes the paths or schemas of a document one by one.
@@ -255,8 +260,8 @@ mod tests {
     #[test]
     fn the_protobuf_form_has_all_definitions() {
         use crate::proto::wire::{Wire, fields, text};
-        let document: Value = serde_json::from_slice(&v2(&[])).unwrap();
-        let bytes = v2_proto(&[]);
+        let document: Value = serde_json::from_slice(&v2(&[], &[])).unwrap();
+        let bytes = v2_proto(&[], &[]);
         let part = |message: &[u8], number: u32| -> Vec<Vec<u8>> {
             let all = fields(message).map(Result::unwrap);
             all.filter_map(|(n, wire)| match wire {
@@ -272,8 +277,24 @@ mod tests {
     }
 
     #[test]
+    fn what_others_describe_is_part_of_it() {
+        let meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
+        let reference = |name: &str| json!({"$ref": format!("#/definitions/{name}")});
+        let other = json!({"paths": {"/apis/g.io/v1/things": {"get": {"responses": {"200": {"schema": reference("io.g.Thing")}}}}},
+            "definitions": {"io.g.Thing": {"type": "object", "properties": {"metadata": reference(meta)}}, meta: {"type": "object"}}});
+        let part = Part::of(&other, "/apis/g.io/v1/");
+        let document: Value = serde_json::from_slice(&v2(&[], std::slice::from_ref(&part))).unwrap();
+        check_references(&document, &document);
+        assert!(document["paths"]["/apis/g.io/v1/things"].is_object());
+        // Ours says more.
+        let shown = &document["definitions"]["io.g.Thing"]["properties"]["metadata"];
+        assert_eq!(*shown, reference(&format!("{meta}_v2")));
+        assert!(v2_proto(&[], &[part]).len() > v2_proto(&[], &[]).len());
+    }
+
+    #[test]
     fn the_v2_document_is_complete() {
-        let document: Value = serde_json::from_slice(&v2(&[])).unwrap();
+        let document: Value = serde_json::from_slice(&v2(&[], &[])).unwrap();
         check_references(&document, &document);
         assert!(document["definitions"]["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"].is_array());
         assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"].is_object());

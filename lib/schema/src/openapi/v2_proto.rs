@@ -8,8 +8,29 @@ use crate::proto::wire::{put_bytes, put_fixed64, put_message, put_number};
 /// A document in the making. Paths come before definitions, as their numbers do.
 pub(super) struct Document {
     out: Vec<u8>,
-    paths: Vec<u8>,
-    definitions: Vec<u8>,
+    paths: Paths,
+    definitions: Definitions,
+}
+
+#[derive(Default)]
+pub(super) struct Paths(Vec<u8>);
+
+#[derive(Default)]
+pub(super) struct Definitions(Vec<u8>);
+
+impl Paths {
+    pub(super) fn add(&mut self, name: &str, item: &Value) {
+        nested(&mut self.0, 2, |out| {
+            put_text(out, 1, name);
+            nested(out, 2, |out| path_item(out, item));
+        });
+    }
+}
+
+impl Definitions {
+    pub(super) fn add(&mut self, name: &str, value: &Value) {
+        named_schema(&mut self.0, 1, name, value);
+    }
 }
 
 impl Document {
@@ -20,23 +41,17 @@ impl Document {
             put_text(out, 1, "Kubernetes");
             put_text(out, 2, version);
         });
-        Self { out, paths: Vec::new(), definitions: Vec::new() }
+        Self { out, paths: Paths::default(), definitions: Definitions::default() }
     }
 
-    pub(super) fn path(&mut self, name: &str, item: &Value) {
-        nested(&mut self.paths, 2, |out| {
-            put_text(out, 1, name);
-            nested(out, 2, |out| path_item(out, item));
-        });
-    }
-
-    pub(super) fn definition(&mut self, name: &str, value: &Value) {
-        named_schema(&mut self.definitions, 1, name, value);
+    /// What it is made of, each to be added to on its own.
+    pub(super) fn parts(&mut self) -> (&mut Paths, &mut Definitions) {
+        (&mut self.paths, &mut self.definitions)
     }
 
     pub(super) fn finish(mut self) -> Vec<u8> {
-        put_bytes(&mut self.out, 8, &self.paths);
-        put_bytes(&mut self.out, 9, &self.definitions);
+        put_bytes(&mut self.out, 8, &self.paths.0);
+        put_bytes(&mut self.out, 9, &self.definitions.0);
         let requirement = |out: &mut Vec<u8>| {
             nested(out, 1, |out| {
                 put_text(out, 1, "BearerToken");
