@@ -1,5 +1,6 @@
 //! Admission webhooks and policies.
 
+mod known;
 mod matching;
 mod policy;
 mod webhook;
@@ -14,8 +15,14 @@ use super::value::{fill, has, object_in, text};
 pub(super) struct WebhookConfiguration;
 
 impl Rules for WebhookConfiguration {
-    fn validate(&self, configuration: &Value, errors: &mut FieldErrors) {
+    fn validate_new(&self, configuration: &Value, errors: &mut FieldErrors) {
         webhook::validate(configuration, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: &str, errors: &mut FieldErrors) {
+        if subresource.is_empty() {
+            errors.extend(known::changed(webhook::validate, new, old));
+        }
     }
 
     fn has_generation(&self) -> bool {
@@ -35,8 +42,14 @@ impl Rules for ValidatingPolicy {
         constraints(policy);
     }
 
-    fn validate(&self, policy: &Value, errors: &mut FieldErrors) {
+    fn validate_new(&self, policy: &Value, errors: &mut FieldErrors) {
         policy::validating(policy, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: &str, errors: &mut FieldErrors) {
+        if subresource.is_empty() {
+            errors.extend(known::changed(policy::validating, new, old));
+        }
     }
 
     fn has_generation(&self) -> bool {
@@ -57,8 +70,14 @@ impl Rules for MutatingPolicy {
         constraints(policy);
     }
 
-    fn validate(&self, policy: &Value, errors: &mut FieldErrors) {
+    fn validate_new(&self, policy: &Value, errors: &mut FieldErrors) {
         policy::mutating(policy, errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, subresource: &str, errors: &mut FieldErrors) {
+        if subresource.is_empty() {
+            errors.extend(known::changed(policy::mutating, new, old));
+        }
     }
 
     fn has_generation(&self) -> bool {
