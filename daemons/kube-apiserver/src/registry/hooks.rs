@@ -4,7 +4,6 @@
 use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
-use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Context, Registry, Served};
 use crate::authn::user::User;
@@ -14,17 +13,11 @@ use crate::service_ip::{self, Held, ServiceNetwork};
 /// What the generic verbs call around a write.
 pub struct Hooks {
     pub services: ServiceNetwork,
-    service_turn: Mutex<()>,
 }
 
 impl Hooks {
     pub fn new(services: ServiceNetwork) -> Self {
-        Self { services, service_turn: Mutex::default() }
-    }
-
-    /// Whoever holds this is the only one writing a resource whose objects share numbers.
-    pub async fn turn(&self, served: &Served) -> Option<MutexGuard<'_, ()>> {
-        if is_service(served) { Some(self.service_turn.lock().await) } else { None }
+        Self { services }
     }
 
     pub async fn before_create(

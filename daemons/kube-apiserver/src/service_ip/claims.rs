@@ -25,6 +25,15 @@ const GROUP: &str = "networking.k8s.io";
 /// Somebody else has it.
 pub struct Lost(pub Number);
 
+/// What came of taking a number.
+#[derive(Clone, Copy, PartialEq)]
+enum Claim {
+    Taken,
+    /// The Service has it already, by another write: that one gives it back, or keeps it.
+    Own,
+    Lost,
+}
+
 /// What a write of a Service holds, and what it gives up when it succeeds.
 #[derive(Debug, Default)]
 pub struct Held {
@@ -57,7 +66,7 @@ pub(super) fn port_key(port: u16, protocol: &str) -> String {
 }
 
 impl Registry {
-    /// Creates the keys of all numbers, or of none.
+    /// Creates the keys of all numbers, or of none. Those that were made are the answer.
     ///
     /// # Errors
     /// `Ok(Err(Lost))`: one of them is somebody else's. `Err`: the store does not answer.
@@ -70,8 +79,9 @@ impl Registry {
         let mut held = Vec::new();
         for number in wanted {
             match self.hold(&number, service, now).await {
-                Ok(true) => held.push(number),
-                Ok(false) => {
+                Ok(Claim::Taken) => held.push(number),
+                Ok(Claim::Own) => {}
+                Ok(Claim::Lost) => {
                     self.release_numbers(&held).await;
                     return Ok(Err(Lost(number)));
                 }
@@ -84,8 +94,8 @@ impl Registry {
         Ok(Ok(held))
     }
 
-    /// Whether the number is the Service's now. One that it had already counts.
-    async fn hold(&self, number: &Number, service: &Value, now: Timestamp) -> Result<bool, Status> {
+    async fn hold(&self, number: &Number, service: &Value, now: Timestamp) -> Result<Claim, Status> {
+        let own = |is_owned: bool| if is_owned { Claim::Own } else { Claim::Lost };
         match number {
             Number::Address(address) => {
                 let served = self.stored(GROUP, "ipaddresses").ok_or_else(|| Status::internal("addresses are not served"))?;
@@ -93,10 +103,10 @@ impl Registry {
                 crate::registry::metadata::fill(&mut object, self.new_uid(), now, self.random());
                 let name = address.to_string();
                 match served.store.create("", &name, &object).await {
-                    Ok(_) => Ok(true),
+                    Ok(_) => Ok(Claim::Taken),
                     Err(status) if status.code() == 409 => {
                         let there = served.store.consistent().await?.get(&served.store.key("", &name)).and_then(EntryExt::value);
-                        Ok(there.is_some_and(|there| is_owned_by(&there["spec"]["parentRef"], service)))
+                        Ok(own(there.is_some_and(|there| is_owned_by(&there["spec"]["parentRef"], service))))
                     }
                     Err(status) => Err(status),
                 }
@@ -105,11 +115,11 @@ impl Registry {
                 let (key, storage) = (port_key(*port, protocol), self.feed.storage());
                 let unavailable = |error: StoreError| Status::unavailable(error.to_string());
                 match storage.create(&key, Bytes::from(owner(service, now).to_string()), None).await {
-                    Ok(_) => Ok(true),
+                    Ok(_) => Ok(Claim::Taken),
                     Err(StoreError::Exists) => {
                         let there = storage.get(&key).await.map_err(unavailable)?;
                         let there = there.and_then(|stored| serde_json::from_slice::<Value>(&stored.value).ok());
-                        Ok(there.is_some_and(|there| is_owned_by(&there, service)))
+                        Ok(own(there.is_some_and(|there| is_owned_by(&there, service))))
                     }
                     Err(error) => Err(unavailable(error)),
                 }
