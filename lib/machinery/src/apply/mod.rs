@@ -4,12 +4,14 @@
 //! applied before and does not any more, and fails when it would change a field that another manager owns with another
 //! value. Every other write moves the fields it changes to its own entry.
 //!
-//! Sets written at another version of the API are taken as they are: the built-in kinds keep their fields' names.
+//! Sets written at another version of the API are taken as they are, as the built-in kinds keep their fields' names; a kind whose
+//! versions differ brings [`Versions`].
 
 mod configuration;
 mod element;
 mod managers;
 mod set;
+mod versions;
 mod walk;
 
 use jiff::Timestamp;
@@ -20,6 +22,8 @@ pub use configuration::merge_configuration;
 pub use element::Element;
 pub use managers::{Manager, Operation, decode as decode_managers, encode as encode_managers};
 pub use set::{FieldPath, Set, path_text};
+use versions::Changes;
+pub use versions::Versions;
 pub use walk::TypeError;
 
 use crate::status::{Cause, Status};
@@ -43,6 +47,8 @@ pub struct Writer<'a> {
     pub now: Timestamp,
     /// Fields that this endpoint does not write (the status on the main resource): nobody comes to own them here.
     pub ignored: Option<&'a Set>,
+    /// Where fields may have other names in other versions.
+    pub versions: Option<&'a dyn Versions>,
 }
 
 impl Writer<'_> {
@@ -182,12 +188,13 @@ pub fn update_managers(live: Option<&Value>, new: &mut Value, ty: TypeRef<'_>, w
 
 fn track(managers: &mut Vec<Manager>, old: &Value, new: &Value, ty: TypeRef<'_>, writer: &Writer<'_>) {
     let change = walk::compare(old, new, ty).without(writer.ignored);
-    let changed = change.modified.union(&change.added);
-    for m in managers.iter_mut() {
-        m.fields = m.fields.difference(&changed.union(&change.removed));
-    }
-    managers.retain(|m| !m.fields.is_empty());
-    let owned = changed.difference(&unowned());
+    let mut changes = Changes::new(old, new, &change, writer);
+    managers.retain_mut(|m| {
+        let Some(seen) = changes.seen_by(m) else { return false };
+        m.fields = m.fields.difference(&seen.modified.union(&seen.added).union(&seen.removed));
+        !m.fields.is_empty()
+    });
+    let owned = change.modified.union(&change.added).difference(&unowned());
     if !owned.is_empty() {
         let mut entry = writer.entry(Operation::Update, owned);
         entry.time = Some(time::format(writer.now));
@@ -288,24 +295,33 @@ fn merge_in(
 
     let mut object = walk::merge(live, applied, ty);
     if let Some(previous) = &previous {
-        object = prune(&object, ty, &previous.fields, &entry.fields, &managers);
+        let elsewhere = |m: &Manager| m.api_version != writer.api_version;
+        let versions = writer.versions.filter(|_| elsewhere(previous) || managers.iter().any(elsewhere));
+        object = match versions {
+            Some(versions) => {
+                let (last, now) = ((previous.api_version.as_str(), &previous.fields), (writer.api_version, &entry.fields));
+                versions::prune(&object, last, now, &managers, versions).unwrap_or(object)
+            }
+            None => prune(&object, ty, &previous.fields, &entry.fields, &managers),
+        };
     }
 
     let change = walk::compare(live, &object, ty).without(writer.ignored);
-    let changed = change.modified.union(&change.added);
+    let mut changes = Changes::new(live, &object, &change, writer);
     let mut conflicts = Vec::new();
     managers.sort_by(|a, b| (&a.name, a.operation, &a.api_version).cmp(&(&b.name, b.operation, &b.api_version)));
-    for m in &mut managers {
-        let disputed = m.fields.intersection(&changed);
+    managers.retain_mut(|m| {
+        let Some(seen) = changes.seen_by(m) else { return false };
+        let disputed = m.fields.intersection(&seen.modified.union(&seen.added));
         disputed.each(&mut |path| {
             conflicts.push(Conflict { manager: m.described(), path: path.to_vec() });
         });
-        m.fields = m.fields.difference(&disputed).difference(&change.removed);
-    }
+        m.fields = m.fields.difference(&disputed).difference(&seen.removed);
+        !m.fields.is_empty()
+    });
     if !force && !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
-    managers.retain(|m| !m.fields.is_empty());
     entry.fields = entry.fields.difference(&unowned());
     if !entry.fields.is_empty() {
         managers.push(entry);

@@ -9,7 +9,8 @@ fn ty() -> TypeRef<'static> {
 }
 
 fn writer(manager: &str, seconds: i64) -> Writer<'_> {
-    Writer { manager, api_version: "apps/v1", subresource: "", now: Timestamp::from_second(seconds).unwrap(), ignored: None }
+    let now = Timestamp::from_second(seconds).unwrap();
+    Writer { manager, api_version: "apps/v1", subresource: "", now, ignored: None, versions: None }
 }
 
 fn deployment(spec: Value) -> Value {
@@ -280,4 +281,69 @@ fn clients_may_reset_owners() {
     new["metadata"].as_object_mut().unwrap().remove("managedFields");
     update_managers(Some(&live), &mut new, ty(), &writer("x", T1));
     assert_eq!(new, live);
+}
+
+/// In `apps/v2` the number of replicas is called `minReadySeconds`.
+#[derive(Debug)]
+struct Renamed;
+
+impl Versions for Renamed {
+    fn shown(&self, object: &Value, api_version: &str) -> Option<(Value, TypeRef<'_>)> {
+        let (from, to) = match api_version {
+            "apps/v1" => ("minReadySeconds", "replicas"),
+            "apps/v2" => ("replicas", "minReadySeconds"),
+            _ => return None,
+        };
+        let mut object = object.clone();
+        if object["apiVersion"] != api_version {
+            let value = meta::remove_path(&mut object, &["spec", from]);
+            value.into_iter().for_each(|value| meta::set_path(&mut object, &["spec", to], value));
+        }
+        object["apiVersion"] = json!(api_version);
+        Some((object, ty()))
+    }
+}
+
+fn in_version<'a>(manager: &'a str, api_version: &'a str) -> Writer<'a> {
+    Writer { api_version, versions: Some(&Renamed), ..writer(manager, T1) }
+}
+
+fn applied_in(live: Option<&Value>, manager: &str, api_version: &str, spec: Value) -> Result<Value, ApplyError> {
+    let live = live.map(|live| Renamed.shown(live, api_version).unwrap().0);
+    let mut applied = deployment(spec);
+    applied["apiVersion"] = json!(api_version);
+    apply(live.as_ref(), &applied, ty(), &in_version(manager, api_version), false)
+}
+
+#[test]
+fn owners_of_another_version_are_asked_in_theirs() {
+    let first = applied_in(None, "one", "apps/v1", json!({"replicas": 2, "paused": true})).unwrap();
+    // The same value under its other name, and another value.
+    let shared = applied_in(Some(&first), "two", "apps/v2", json!({"minReadySeconds": 2})).unwrap();
+    assert_eq!(owned(&shared, "one"), json!({"f:spec": {"f:paused": {}, "f:replicas": {}}}));
+    let conflict = applied_in(Some(&first), "two", "apps/v2", json!({"minReadySeconds": 3})).unwrap_err();
+    assert_eq!(conflict.to_string(), "Apply failed with 1 conflict: conflict with \"one\": .spec.replicas");
+    // An update takes the field from who had it under the other name.
+    let mut updated = Renamed.shown(&first, "apps/v2").unwrap().0;
+    let old = updated.clone();
+    updated["spec"]["minReadySeconds"] = json!(5);
+    update_managers(Some(&old), &mut updated, ty(), &in_version("edit", "apps/v2"));
+    assert_eq!(owned(&updated, "one"), json!({"f:spec": {"f:paused": {}}}));
+    assert_eq!(owned(&updated, "edit"), json!({"f:spec": {"f:minReadySeconds": {}}}));
+}
+
+#[test]
+fn what_was_applied_in_another_version_is_pruned() {
+    let first = applied_in(None, "one", "apps/v1", json!({"replicas": 2, "paused": true})).unwrap();
+    let second = applied_in(Some(&first), "one", "apps/v2", json!({"minReadySeconds": 2})).unwrap();
+    assert_eq!(second["spec"], json!({"minReadySeconds": 2}));
+    // Another owner keeps it, under the name it has there.
+    let shared = applied_in(Some(&first), "two", "apps/v2", json!({"minReadySeconds": 2})).unwrap();
+    let left = applied_in(Some(&shared), "one", "apps/v1", json!({"paused": true})).unwrap();
+    assert_eq!(left["spec"], json!({"paused": true, "replicas": 2}));
+    // A version that is no more has no owners.
+    let mut old = first.clone();
+    old["metadata"]["managedFields"][0]["apiVersion"] = json!("apps/v0");
+    let taken = applied_in(Some(&old), "two", "apps/v2", json!({"minReadySeconds": 3})).unwrap();
+    assert_eq!(owned(&taken, "one"), Value::Null);
 }
