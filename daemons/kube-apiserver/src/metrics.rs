@@ -53,6 +53,17 @@ static STORE_DURATION: Histogram = Histogram::new(
     &["operation", "type"],
     LATENCY_SECONDS,
 );
+static CONVERSIONS: Counter = Counter::new(
+    "apiextensions_apiserver_conversion_webhook_request_total",
+    "Counter for conversion webhook requests with success/failure.",
+    &["result"],
+);
+static CONVERSION_DURATION: Histogram = Histogram::new(
+    "apiextensions_apiserver_conversion_webhook_duration_seconds",
+    "CR conversion webhook duration distribution in seconds.",
+    &[],
+    LATENCY_SECONDS,
+);
 
 const COMPONENT: &str = "apiserver";
 
@@ -138,6 +149,12 @@ pub fn stored(resource: &GroupResource, objects: usize) {
 /// A write to the store, from `begun` until now.
 pub fn wrote(operation: &'static str, kind: &str, begun: Instant) {
     STORE_DURATION.observe(&[operation, kind], begun.elapsed().as_secs_f64());
+}
+
+/// A conversion webhook was asked, at `begun`.
+pub fn converted(succeeded: bool, begun: Instant) {
+    CONVERSIONS.inc(&[if succeeded { "success" } else { "failure" }]);
+    CONVERSION_DURATION.observe(&[], begun.elapsed().as_secs_f64());
 }
 
 /// A status code as text, without an allocation.

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 
 use super::rules::{Rule, Subject};
 use super::{Operation, Request};
-use crate::convert;
 use crate::lookup::Lookup;
 use crate::registry::{Registry, Served};
 
@@ -34,8 +33,8 @@ pub struct Equivalents(OnceLock<Vec<Arc<Served>>>);
 pub struct Matched {
     pub resource: Gvr,
     pub kind: Gvk,
-    /// The object is to be shown in this version instead of the one it came in.
-    pub convert_to: Option<String>,
+    /// The object is to be shown in that version instead of the one it came in.
+    pub converted: bool,
 }
 
 /// The matching part of a webhook, of a policy's `matchConstraints` or of a binding's `matchResources`.
@@ -152,21 +151,21 @@ impl Criteria {
         if excluded(&requested) || (!self.excluded.is_empty() && others().any(|served| excluded(&version_of(served)))) {
             return None;
         }
-        let itself = || Matched { resource: requested.clone(), kind: request.object_kind(), convert_to: None };
+        let itself = || Matched { resource: requested.clone(), kind: request.object_kind(), converted: false };
         let Some(rules) = &self.rules else { return Some(itself()) };
         if by(rules, &requested) {
             return Some(itself());
         }
         let first = |rule: &Rule| others().find(|served| by(std::slice::from_ref(rule), &version_of(served)));
         let served = rules.iter().find_map(first)?;
-        let (kind, convert_to) = match request.own_kind {
-            Some(_) => (request.object_kind(), None),
+        let (kind, converted) = match request.own_kind {
+            Some(_) => (request.object_kind(), false),
             None => {
                 let resource = &served.resource;
-                (Gvk::new(&resource.group, &resource.version, &resource.kind), Some(served.api_version()))
+                (Gvk::new(&resource.group, &resource.version, &resource.kind), true)
             }
         };
-        Some(Matched { resource: version_of(served), kind, convert_to })
+        Some(Matched { resource: version_of(served), kind, converted })
     }
 
     fn object(&self, candidate: &Candidate<'_>) -> Result<bool, Status> {
@@ -187,10 +186,32 @@ impl Criteria {
 
 impl Matched {
     /// An object of the request as this match shows it.
-    pub fn show(&self, object: &Value) -> Value {
-        match &self.convert_to {
-            Some(api_version) if object.is_object() => convert::to(object.clone(), api_version),
-            _ => object.clone(),
+    ///
+    /// # Errors
+    /// Of a conversion webhook.
+    pub async fn show(&self, registry: &Registry, object: &Value) -> Result<Value, Status> {
+        if self.converted && object.is_object() {
+            return registry.shown_as(object, &self.resource).await;
         }
+        Ok(object.clone())
+    }
+
+    /// The old object as this match shows it; null when there is none.
+    ///
+    /// # Errors
+    /// Of a conversion webhook.
+    pub async fn show_old(&self, registry: &Registry, old: Option<&Value>) -> Result<Value, Status> {
+        match old {
+            Some(old) => self.show(registry, old).await,
+            None => Ok(Value::Null),
+        }
+    }
+
+    /// What was made of a shown object, in the version that the request has.
+    ///
+    /// # Errors
+    /// Of a conversion webhook.
+    pub async fn take_back(&self, registry: &Registry, request: &Request<'_>, shown: Value) -> Result<Value, Status> {
+        if self.converted { registry.shown_as(&shown, &request.requested()).await } else { Ok(shown) }
     }
 }

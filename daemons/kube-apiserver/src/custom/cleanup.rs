@@ -90,8 +90,9 @@ async fn end_objects(server: &Arc<Server>, definition: &Value) -> Outcome {
         let message = "instances overlap with built-in resources in storage".to_owned();
         return Outcome { done: true, reason: "OverlappingBuiltInResource", message };
     }
-    let served =
-        server.registry.all().into_iter().find(|served| served.resource.group == group && served.resource.plural == plural);
+    // In the version that is stored: a conversion webhook may be gone already.
+    let any = || server.registry.all().into_iter().find(|any| any.resource.group == group && any.resource.plural == plural);
+    let served = server.registry.stored(&group, &plural).or_else(any);
     let Some(served) = served.filter(|_| naming::is_true(definition, "Established")) else {
         return Outcome { done: true, reason: "NeverEstablished", message: "resource was never established".to_owned() };
     };

@@ -9,7 +9,7 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use super::definitions::{GROUP, PLURAL};
-use super::{cleanup, naming};
+use super::{cleanup, conditions, naming};
 use crate::lookup::Lookup;
 use crate::queue::Queue;
 use crate::registry::update::{Changed, Target};
@@ -67,7 +67,12 @@ async fn look_at(server: &Arc<Server>, queue: &Queue, cleaning: &Arc<Mutex<BTree
         return Ok(());
     }
     let now = machinery::time::format((server.now)());
-    let Some(status) = naming::decide(definition, &all, &now) else { return Ok(()) };
+    let mut wanted = definition.clone();
+    let named = naming::decide(definition, &all, &now);
+    if let Some(status) = &named {
+        wanted["status"] = status.clone();
+    }
+    let Some(status) = conditions::decide(&wanted, &now).or(named) else { return Ok(()) };
     set_status(
         registry,
         server,

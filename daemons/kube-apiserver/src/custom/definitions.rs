@@ -1,15 +1,18 @@
 //! Serves what CustomResourceDefinitions declare, as they come and go.
 
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use schema::{Resource, Subresource, Verb};
 use serde_json::Value;
 
+use super::conversion::{Conversion, Webhook};
 use super::{CustomType, Selectable, controller, naming};
 use crate::kinds::Strategy;
 use crate::registry::store::ResourceStore;
 use crate::registry::{Registry, Served, TypeSource};
 use crate::server::Server;
+use crate::webhook::Client;
 use crate::{discovery, follow};
 
 pub(super) const GROUP: &str = "apiextensions.k8s.io";
@@ -19,6 +22,7 @@ pub(super) const PLURAL: &str = "customresourcedefinitions";
 pub fn start(server: &Arc<Server>) {
     let registry = server.registry.clone();
     let queue = controller::start(server);
+    let client = Arc::new(Client::new(registry.clone()));
     follow::spawn(server, GROUP, PLURAL, move |_namespace, name, definition| {
         // A definition is named PLURAL.GROUP, which is all that is left of a deleted one.
         let Some((plural, group)) = name.split_once('.') else { return };
@@ -26,7 +30,7 @@ pub fn start(server: &Arc<Server>) {
             tracing::warn!(name, "the definition of a built-in resource is not served");
         } else {
             let established = definition.filter(|definition| naming::is_true(definition, "Established"));
-            registry.replace_custom(group, plural, established.map(|d| served(&registry, d)).unwrap_or_default());
+            registry.replace_custom(group, plural, established.map(|d| served(&registry, &client, d)).unwrap_or_default());
         }
         // Its objects are ended after none can come any more.
         queue.add(name);
@@ -38,7 +42,7 @@ pub(super) fn is_builtin(group: &str, plural: &str) -> bool {
 }
 
 /// What a definition serves: one entry for each version, over one store.
-fn served(registry: &Registry, definition: &Value) -> Vec<Served> {
+fn served(registry: &Registry, client: &Arc<Client>, definition: &Value) -> Vec<Served> {
     let versions = definition["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
     let stored = versions.iter().find(|version| version["storage"] == true).map(|version| resource(definition, version));
     let Some(stored) = stored else { return Vec::new() };
@@ -48,25 +52,37 @@ fn served(registry: &Registry, definition: &Value) -> Vec<Served> {
             fields.push(field);
         }
     }
-    let store = registry.custom_store(ResourceStore::custom(&registry.feed, &stored, fields));
-    let serve = |(resource, ty): (Resource, CustomType)| Served {
+    let declared = declared(definition);
+    let conversion = Arc::new(conversion(definition, &declared, client));
+    let mut way = DefaultHasher::new();
+    way.write(definition["spec"]["conversion"].to_string().as_bytes());
+    let store = registry.custom_store(ResourceStore::custom(&registry.feed, &stored, fields, way.finish()));
+    let serve = |(resource, ty): (Resource, Arc<CustomType>)| Served {
         strategy: Strategy::custom(resource.subresource("status").is_some()),
         resource,
         store: store.clone(),
-        types: TypeSource::Custom(Arc::new(ty)),
+        types: TypeSource::Custom(ty),
+        conversion: Some(conversion.clone()),
     };
-    declared(definition).into_iter().map(serve).collect()
+    declared.into_iter().filter(|(resource, _)| resource.served).map(serve).collect()
 }
 
-/// The served versions of a definition, the stored one first.
-fn declared(definition: &Value) -> Vec<(Resource, CustomType)> {
+fn conversion(definition: &Value, declared: &[(Resource, Arc<CustomType>)], client: &Arc<Client>) -> Conversion {
+    let versions = declared.iter().map(|(resource, ty)| (resource.api_version(), ty.clone()));
+    let stored = definition["status"]["storedVersions"].as_array().map_or(0, Vec::len);
+    Conversion::new(versions, Webhook::of(definition, client), stored != 1)
+}
+
+/// The versions of a definition, the stored one first.
+fn declared(definition: &Value) -> Vec<(Resource, Arc<CustomType>)> {
     let all = definition["spec"]["versions"].as_array();
-    let mut versions: Vec<&Value> = all.into_iter().flatten().filter(|v| v["served"] == true).collect();
+    let mut versions: Vec<&Value> = all.into_iter().flatten().collect();
     versions.sort_by_key(|version| {
         let name = version["name"].as_str().unwrap_or_default();
         (version["storage"] != true, std::cmp::Reverse(discovery::version_priority(name)))
     });
-    versions.into_iter().map(|version| (resource(definition, version), CustomType::new(definition, version))).collect()
+    let declare = |version: &Value| (resource(definition, version), Arc::new(CustomType::new(definition, version)));
+    versions.into_iter().map(declare).collect()
 }
 
 fn resource(definition: &Value, version: &Value) -> Resource {
@@ -103,7 +119,7 @@ fn resource(definition: &Value, version: &Value) -> Resource {
         verbs: Verb::ALL.to_vec(),
         subresources,
         storage_version: version["storage"] == true,
-        served: true,
+        served: version["served"] == true,
         group,
         version: version_name,
         kind,
@@ -123,8 +139,8 @@ mod tests {
             "versions": [{"name": "v1beta1", "served": true, "storage": false}, {"name": "v0", "served": false, "storage": false},
                 {"name": "v1", "served": true, "storage": true, "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.n"}}}]}});
         let declared = declared(&definition);
-        let names: Vec<&str> = declared.iter().map(|(resource, _)| resource.version.as_str()).collect();
-        assert_eq!(names, ["v1", "v1beta1"]);
+        let names: Vec<(&str, bool)> = declared.iter().map(|(r, _)| (r.version.as_str(), r.served)).collect();
+        assert_eq!(names, [("v1", true), ("v1beta1", true), ("v0", false)]);
         let (v1, ty) = &declared[0];
         assert_eq!((v1.singular.as_str(), v1.list_kind.as_str(), v1.subresources.len()), ("backup", "BackupList", 2));
         assert_eq!(ty.scale_paths().0, "spec.n");

@@ -2,7 +2,9 @@
 
 pub mod cleanup;
 mod columns;
+mod conditions;
 mod controller;
+pub mod conversion;
 pub mod definition;
 pub mod definitions;
 mod embedded;
@@ -14,9 +16,9 @@ mod validator;
 
 use std::hash::{DefaultHasher, Hasher};
 
-use cel::rules::Rules;
+use cel::rules::{Rules, Verdict};
 use jiff::Timestamp;
-use machinery::field::{FieldErrors, Path};
+use machinery::field::Path;
 use machinery::jsonpath::{self, JsonPath};
 use schema::openapi::CustomVersion;
 use schema::structural::Structural;
@@ -129,10 +131,18 @@ impl CustomType {
         }
     }
 
+    /// Takes away what the schema does not know.
+    pub fn prune(&self, object: &mut Value) {
+        if let Some(structural) = &self.structural {
+            strict::prune(object, structural.type_ref());
+        }
+    }
+
     /// Everything in the object that the schema refuses. What is not new is forgiven (KEP-4008); an update of the `status`
     /// subresource answers for the status alone.
-    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
-        let mut errors = FieldErrors::new();
+    pub fn validate(&self, object: &Value, old: Option<&Value>, subresource: &str) -> Verdict {
+        let mut verdict = Verdict::default();
+        let errors = &mut verdict.errors;
         if subresource == "status" {
             if let (Some(status), Some(validator)) = (object.get("status"), self.validator.property("status")) {
                 let old = old.and_then(|old| old.get("status"));
@@ -143,9 +153,9 @@ impl CustomType {
         }
         if let Some(scale) = &self.scale {
             if subresource != "status" {
-                scale.validate_spec(object, &mut errors);
+                scale.validate_spec(object, errors);
             }
-            scale.validate_status(object, &mut errors);
+            scale.validate_status(object, errors);
         }
         if self.has_embedded && subresource != "status" {
             errors.extend(embedded::validate(self.schema(), object, &Path::root()));
@@ -153,8 +163,8 @@ impl CustomType {
         if self.has_list_types && old.is_none_or(|old| list_types::validate(self.schema(), old).is_empty()) {
             errors.extend(list_types::validate(self.schema(), object));
         }
-        rules::check(self.rules.as_ref(), object, old, &mut errors);
-        errors
+        rules::check(self.rules.as_ref(), object, old, &mut verdict);
+        verdict
     }
 
     /// The columns of its tables: the declared ones, else the age.
@@ -175,6 +185,11 @@ impl CustomType {
     /// Whether selectors may name the field, beside those of metadata.
     pub fn is_selectable(&self, field: &str) -> bool {
         self.selectable.iter().any(|selectable| selectable.name == field)
+    }
+
+    /// The fields that selectors may name.
+    pub fn selectable(&self) -> &[Selectable] {
+        &self.selectable
     }
 
     /// The version as OpenAPI documents show it.

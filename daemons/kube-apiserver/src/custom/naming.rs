@@ -23,7 +23,10 @@ pub fn decide(definition: &Value, all: &[Value], now: &str) -> Option<Value> {
     let all_accepted = accepted.1 == "NoConflicts";
     set_condition(&mut new, "NamesAccepted", if all_accepted { "True" } else { "False" }, &accepted.1, &accepted.0, now);
     if !is_true(definition, "Established") {
-        if all_accepted {
+        if all_accepted && super::definition::wrong_authorities(definition).is_some() {
+            let message = "The conversion webhook CABundle is invalid";
+            set_condition(&mut new, "Established", "False", "InvalidCABundle", message, now);
+        } else if all_accepted {
             set_condition(&mut new, "Established", "True", "InitialNamesAccepted", "the initial names have been accepted", now);
         } else {
             set_condition(&mut new, "Established", "False", "NotAccepted", "not all names are accepted", now);
@@ -172,6 +175,19 @@ mod tests {
         // The names are free again: the others get them.
         let second = settled(second, &[]);
         assert_eq!(conditions(&second), ["NamesAccepted=True NoConflicts", "Established=True InitialNamesAccepted"]);
+    }
+
+    #[test]
+    fn a_webhook_that_cannot_be_believed_is_not_established() {
+        let mut first = definition("as", "A", &[]);
+        first["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {"clientConfig": {"caBundle": "bm8gUEVN"}}});
+        let first = settled(first, &[]);
+        assert_eq!(conditions(&first), ["NamesAccepted=True NoConflicts", "Established=False InvalidCABundle"]);
+        assert_eq!(decide(&first, std::slice::from_ref(&first), "later"), None);
+        let mut mended = first;
+        // White space is nothing, and trusts what the host trusts.
+        mended["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] = json!("IAo=");
+        assert_eq!(conditions(&settled(mended, &[]))[1], "Established=True InitialNamesAccepted");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::store::EntryExt;
 use super::traits::NameRule;
-use super::update::Changed;
+use super::update::Made;
 use super::{Context, Registry, Served, managers, metadata};
 use crate::admission::{Operation, Request};
 
@@ -23,19 +23,19 @@ impl Registry {
         name: &str,
         object: Value,
     ) -> Result<Value, Status> {
-        self.create_changed(cx, served, namespace, name, Changed::Object(object)).await
+        self.create_made(cx, served, namespace, name, Made { object, managed: false }).await
     }
 
     /// The same, for an object whose managers may be known already.
-    pub(super) async fn create_changed(
+    pub(super) async fn create_made(
         &self,
         cx: &Context,
         served: &Served,
         namespace: &str,
         name: &str,
-        changed: Changed,
+        made: Made,
     ) -> Result<Value, Status> {
-        let (Changed::Object(object) | Changed::Managed(object)) = &changed;
+        let object = &made.object;
         if served.custom().is_some_and(crate::custom::CustomType::is_terminating) {
             let why = "create not allowed while custom resource definition is terminating";
             return Err(Status::forbidden(served.group_resource(), meta::name(object), why));
@@ -44,10 +44,10 @@ impl Registry {
             return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
         }
         if meta::name(object).is_empty() && name.is_empty() {
-            return self.create_generated(cx, served, namespace, changed).await;
+            return self.create_generated(cx, served, namespace, made).await;
         }
         let wanted = if name.is_empty() { meta::name(object) } else { name }.to_owned();
-        let result = self.try_create(cx, served, namespace, name, changed).await;
+        let result = self.try_create(cx, served, namespace, name, made).await;
         result.map_err(|mut status| {
             let there = (status.code() == 409).then(|| served.store.get_now(namespace, &wanted)?.value()).flatten();
             if there.is_some_and(|there| meta::deletion_timestamp(&there).is_some()) {
@@ -58,38 +58,27 @@ impl Registry {
     }
 
     /// Makes up names until one is free.
-    async fn create_generated(&self, cx: &Context, served: &Served, namespace: &str, changed: Changed) -> Result<Value, Status> {
+    async fn create_generated(&self, cx: &Context, served: &Served, namespace: &str, made: Made) -> Result<Value, Status> {
         for _ in 0..NAME_ATTEMPTS {
-            match self.try_create(cx, served, namespace, "", changed.clone()).await {
+            match self.try_create(cx, served, namespace, "", made.clone()).await {
                 Err(status) if status.code() == 409 => {}
                 result => return result,
             }
         }
-        let (Changed::Object(object) | Changed::Managed(object)) = &changed;
-        Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(object), 1))
+        Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(&made.object), 1))
     }
 
-    async fn try_create(
-        &self,
-        cx: &Context,
-        served: &Served,
-        namespace: &str,
-        name: &str,
-        changed: Changed,
-    ) -> Result<Value, Status> {
-        let (mut object, manage) = match changed {
-            Changed::Object(object) => (object, true),
-            Changed::Managed(object) => (object, false),
-        };
+    async fn try_create(&self, cx: &Context, served: &Served, namespace: &str, name: &str, made: Made) -> Result<Value, Status> {
+        let Made { mut object, managed } = made;
         metadata::set_namespace(&mut object, namespace)?;
         if !name.is_empty() {
             metadata::set_name(&mut object, name)?;
         }
         metadata::fill(&mut object, self.new_uid(), cx.now, self.random());
         served.default(&mut object);
-        if manage {
+        if !managed {
             // Before admission: what plugins add belongs to nobody.
-            managers::update(served, None, &mut object, &cx.options.field_manager, "", cx.now);
+            object = managers::update(served, None, object, &cx.options.field_manager, "", cx.now).await?;
         }
         let given = meta::name(&object).to_owned();
         let request = Request::new(cx, served, Operation::Create, "", namespace, &given);
@@ -97,8 +86,7 @@ impl Registry {
         served.default(&mut object);
         served.strategy.prepare_for_create(&mut object);
         served.strategy.set_creator(&mut object, &cx.user);
-        // One at a time where objects share a range of numbers; held until the write is visible to the next.
-        let _turn = self.hooks.turn(served).await;
+        // Numbers are held by keys of the store, not by a lock: a webhook that is asked below may write Services itself.
         let held = self.hooks.before_create(self, cx, served, &mut object).await?;
         let stored = self.store_new(cx, served, namespace, &request, object).await;
         self.hooks.settle(self, held, stored.is_ok()).await;
@@ -117,7 +105,7 @@ impl Registry {
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.metadata_errors(&object));
         errors.extend(served.strategy.validate_create(&object));
-        errors.extend(served.schema_errors(&object, None, ""));
+        errors.extend(served.schema_errors(cx, &object, None, ""));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), meta::name(&object), errors));
         }
@@ -126,7 +114,8 @@ impl Registry {
         if cx.options.dry_run {
             return Ok(object);
         }
-        let revision = served.store.create(namespace, meta::name(&object), &served.to_storage(object.clone())).await?;
+        let stored = served.to_storage(object.clone()).await?;
+        let revision = served.store.create(namespace, meta::name(&object), &stored).await?;
         meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
         Ok(object)
     }

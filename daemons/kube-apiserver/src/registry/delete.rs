@@ -7,7 +7,6 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::options::{DeleteOptions, Propagation};
-use super::store::EntryExt;
 use super::{Context, Registry, Served, metadata, traits};
 use crate::admission::{Operation, Request};
 
@@ -63,8 +62,7 @@ impl Registry {
         options: &DeleteOptions,
         entry: &Entry,
     ) -> Result<Option<Deleted>, Status> {
-        let stored = entry.value().ok_or_else(|| Status::internal("the stored object cannot be read"))?;
-        let object = served.from_storage(stored);
+        let object = served.object(entry).await?;
         check_preconditions(served, &object, name, options)?;
         let dry_run = cx.options.dry_run || options.is_dry_run()?;
         let request = Request::new(cx, served, Operation::Delete, "", namespace, name).deleting(options, dry_run);
@@ -76,7 +74,7 @@ impl Registry {
             Plan::Mark(marked) if dry_run => return Ok(Some(Deleted::Pending(marked))),
             Plan::Remove if dry_run => return Ok(Some(Deleted::Gone(object))),
             Plan::Mark(marked) => {
-                let stored = served.to_storage(marked.clone());
+                let stored = served.to_storage(marked.clone()).await?;
                 (served.store.update(namespace, name, &stored, entry.revision()).await, marked, false)
             }
             Plan::Remove => (served.store.delete(namespace, name, entry.revision()).await, object, true),

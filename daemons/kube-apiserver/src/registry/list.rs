@@ -3,6 +3,7 @@
 use ::store::{Entry, Snapshot, StoreError};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use machinery::selector::FieldSelector;
 use machinery::status::Status;
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +62,12 @@ impl Registry {
             let after = format!("{prefix}{}", token.start.trim_end_matches('\0'));
             (self.snapshot_of(served, &token, options).await?, Some(after))
         };
-        Ok(page(&snapshot, &prefix, after.as_deref(), options))
+        if served.selects_converted(options) {
+            return page_of_converted(served, &snapshot, &prefix, after, options).await;
+        }
+        let mut page = page(&snapshot, &prefix, after.as_deref(), options);
+        page.entries = served.read(page.entries).await?;
+        Ok(page)
     }
 
     async fn snapshot_for(&self, served: &Served, options: &ListOptions) -> Result<Snapshot, Status> {
@@ -145,12 +151,45 @@ fn page(snapshot: &Snapshot, prefix: &str, after: Option<&str>, options: &ListOp
         entries.push(entry.clone());
     }
     let last = entries.last().filter(|_| more).map(|entry| entry.key().to_owned());
-    let continue_token = last.as_ref().map_or(String::new(), |last| {
-        let start = format!("{}\0", &last[prefix.len()..]);
-        Token { v: TOKEN_VERSION.to_owned(), rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX), start }.encode()
-    });
+    let continue_token = last.as_ref().map_or(String::new(), |last| continue_after(snapshot, prefix, last));
     let remaining = last.filter(|_| !selective).map(|last| snapshot.count(prefix, Some(&last)));
     Page { entries, revision: snapshot.revision(), continue_token, remaining }
+}
+
+/// The token of a page that ended with that key.
+fn continue_after(snapshot: &Snapshot, prefix: &str, last: &str) -> String {
+    let start = format!("{}\0", &last[prefix.len()..]);
+    Token { v: TOKEN_VERSION.to_owned(), rv: i64::try_from(snapshot.revision()).unwrap_or(i64::MAX), start }.encode()
+}
+
+/// Objects that are converted at a time for a selector that names fields of their converted form.
+const CONVERTED_CHUNK: usize = 500;
+
+/// A page for such a selector.
+async fn page_of_converted(
+    served: &Served,
+    snapshot: &Snapshot,
+    prefix: &str,
+    mut after: Option<String>,
+    options: &ListOptions,
+) -> Result<Page, Status> {
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let any_field = ListOptions { fields: FieldSelector::everything(), limit: CONVERTED_CHUNK, ..options.clone() };
+    let mut entries: Vec<Entry> = Vec::new();
+    loop {
+        let chunk = page(snapshot, prefix, after.as_deref(), &any_field);
+        after = chunk.entries.last().map(|entry| entry.key().to_owned());
+        let converted = served.read(chunk.entries).await?;
+        entries.extend(converted.into_iter().filter(|entry| matches(options, entry)));
+        if chunk.continue_token.is_empty() || entries.len() > limit {
+            break;
+        }
+    }
+    let more = entries.len() > limit;
+    entries.truncate(limit);
+    let last = entries.last().filter(|_| more).map(Entry::key);
+    let continue_token = last.map_or(String::new(), |last| continue_after(snapshot, prefix, last));
+    Ok(Page { entries, revision: snapshot.revision(), continue_token, remaining: None })
 }
 
 #[cfg(test)]

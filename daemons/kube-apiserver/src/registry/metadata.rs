@@ -113,7 +113,8 @@ pub fn validate(object: &Value, namespaced: bool, rule: NameRule) -> FieldErrors
     errors
 }
 
-fn validate_labels(object: &Value, path: &Path, errors: &mut FieldErrors) {
+/// Everything wrong with an object's labels.
+pub fn validate_labels(object: &Value, path: &Path, errors: &mut FieldErrors) {
     for (key, value) in meta::labels(object).into_iter().flatten() {
         errors.invalid_each(path, key, names::qualified_name(key));
         let value = value.as_str().unwrap_or_default();
@@ -121,7 +122,8 @@ fn validate_labels(object: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
-fn validate_annotations(object: &Value, path: &Path, errors: &mut FieldErrors) {
+/// Everything wrong with an object's annotations.
+pub fn validate_annotations(object: &Value, path: &Path, errors: &mut FieldErrors) {
     let mut bytes = 0;
     for (key, value) in meta::annotations(object).into_iter().flatten() {
         errors.invalid_each(path, key, names::qualified_name(&key.to_lowercase()));

@@ -8,6 +8,7 @@ pub mod delete;
 pub mod delete_collection;
 pub mod hooks;
 pub mod list;
+mod managed_versions;
 pub mod managers;
 pub mod metadata;
 pub mod options;
@@ -16,7 +17,9 @@ pub mod read;
 pub mod store;
 mod table;
 pub mod traits;
+pub mod uid;
 pub mod update;
+pub mod versions;
 pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
@@ -37,6 +40,7 @@ use self::table::Table;
 use crate::authn::user::User;
 use crate::convert;
 use crate::custom::CustomType;
+use crate::custom::conversion::Conversion;
 use crate::kinds::Strategy;
 use crate::lookup::Lookup;
 
@@ -46,6 +50,8 @@ pub struct Served {
     pub strategy: Strategy,
     pub store: Arc<ResourceStore>,
     pub types: TypeSource,
+    /// How a custom resource gets from version to version.
+    pub conversion: Option<Arc<Conversion>>,
 }
 
 /// Where the type of a resource comes from.
@@ -84,10 +90,15 @@ impl Served {
     }
 
     /// What a custom resource's schema refuses; built-in types are checked by their strategy.
-    pub fn schema_errors(&self, object: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
+    /// What is refused no longer, because it was there before, is told.
+    pub fn schema_errors(&self, cx: &Context, object: &Value, old: Option<&Value>, subresource: &str) -> FieldErrors {
         match &self.types {
             TypeSource::Builtin => FieldErrors::new(),
-            TypeSource::Custom(custom) => custom.validate(object, old, subresource),
+            TypeSource::Custom(custom) => {
+                let verdict = custom.validate(object, old, subresource);
+                verdict.warnings.into_iter().for_each(|warning| cx.warn(warning));
+                verdict.errors
+            }
         }
     }
 
@@ -115,34 +126,6 @@ impl Served {
     fn is_of(&self, api_version: &str) -> bool {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         self.resource.group == group && self.resource.version == version
-    }
-
-    /// Whether objects are stored as they are served here.
-    pub fn is_storage_version(&self) -> bool {
-        self.is_of(&self.store.api_version)
-    }
-
-    /// Whether clients get the bytes that are stored: they are in this version, and what its schema makes of them.
-    pub fn serves_stored_bytes(&self) -> bool {
-        self.is_storage_version() && !self.custom().is_some_and(CustomType::rewrites)
-    }
-
-    /// An object read from the store, in the version served here.
-    pub fn from_storage(&self, object: Value) -> Value {
-        let mut object = if self.is_storage_version() { object } else { convert::to(object, &self.api_version()) };
-        if let Some(custom) = self.custom().filter(|custom| custom.rewrites() || !self.is_storage_version()) {
-            if self.is_storage_version() {
-                // Stored before its definition stored another version.
-                object = convert::to(object, &self.api_version());
-            }
-            custom.complete(&mut object);
-        }
-        object
-    }
-
-    /// An object as it goes to the store.
-    pub fn to_storage(&self, object: Value) -> Value {
-        if self.is_storage_version() { object } else { convert::to(object, &self.store.api_version) }
     }
 
     /// The 404 for an object of this resource.
@@ -196,7 +179,7 @@ pub struct Registry {
     stores: Mutex<HashMap<(String, String), Arc<ResourceStore>>>,
     pub hooks: hooks::Hooks,
     pub admission: crate::admission::Chain,
-    random: ring::rand::SystemRandom,
+    random: uid::Random,
 }
 
 impl Registry {
@@ -208,7 +191,7 @@ impl Registry {
             stores: Mutex::default(),
             hooks,
             admission,
-            random: ring::rand::SystemRandom::new(),
+            random: uid::Random::default(),
         };
         let mut table = Table::default();
         for resource in schema::builtin().resources.iter().filter(|resource| resource.served) {
@@ -222,7 +205,7 @@ impl Registry {
         let strategy = crate::kinds::strategy(resource);
         let stored = convert::stored_as(resource);
         let store = self.store_of(&stored.group, &stored.plural, || ResourceStore::builtin(&self.feed, stored));
-        Served { resource: resource.clone(), strategy, store, types: TypeSource::Builtin }
+        Served { resource: resource.clone(), strategy, store, types: TypeSource::Builtin, conversion: None }
     }
 
     /// The store of a resource, made once.
@@ -300,37 +283,12 @@ impl Registry {
 
     /// A random version 4 UUID.
     pub fn new_uid(&self) -> String {
-        let mut bytes = [0; 16];
-        self.fill(&mut bytes);
-        bytes[6] = bytes[6] & 0x0f | 0x40;
-        bytes[8] = bytes[8] & 0x3f | 0x80;
-        hyphenated(bytes)
+        self.random.uid()
     }
 
     pub fn random(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
+        self.random.number()
     }
-
-    fn fill(&self, bytes: &mut [u8]) {
-        use ring::rand::SecureRandom;
-        // getrandom(2) fails only on kernels that cannot run this program.
-        self.random.fill(bytes).expect("the kernel gives random bytes");
-    }
-}
-
-/// A UUID's text.
-fn hyphenated(bytes: [u8; 16]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.extend([byte >> 4, byte & 0xf].map(|half| char::from(DIGITS[usize::from(half)])));
-    }
-    text
 }
 
 impl Lookup for Registry {
@@ -342,16 +300,5 @@ impl Lookup for Registry {
     fn objects(&self, group: &str, plural: &str, namespace: &str) -> Vec<Value> {
         let Some(served) = self.stored(group, plural) else { return Vec::new() };
         served.store.list_now(namespace)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn uuids() {
-        let bytes = [0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x46, 0x07, 0x88, 0x09, 0x0a, 0x0b, 0xfc, 0xfd, 0xfe, 0xff];
-        assert_eq!(hyphenated(bytes), "00010203-0405-4607-8809-0a0bfcfdfeff");
     }
 }

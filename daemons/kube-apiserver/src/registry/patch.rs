@@ -1,12 +1,11 @@
 //! Patch: the four kinds, and what they make of an object. Server-side apply is one of them.
 
-use jiff::Timestamp;
 use machinery::meta;
 use machinery::patch;
 use machinery::status::Status;
 use serde_json::Value;
 
-use super::update::{Changed, Target, Written};
+use super::update::{Changed, Made, Target, Written};
 use super::{Context, Registry, Served, TypeSource, managers, metadata};
 
 /// A patch body with its kind.
@@ -43,18 +42,11 @@ impl Registry {
     pub async fn patch(&self, cx: &Context, target: Target<'_>, patch: Patch) -> Result<Written, Status> {
         let served = target.served;
         let create = matches!(patch, Patch::Apply(_)) && target.subresource.is_empty();
-        let manager = cx.options.field_manager.as_str();
-        let force = cx.options.force.unwrap_or(false);
         if let Patch::Apply(object) = &patch {
             check_applied(served, object)?;
         }
         let change = |old: Option<&Value>| match &patch {
-            Patch::Apply(applied) => {
-                let mut new = applied_to(served, target, old, applied, manager, force, cx.now)?;
-                // What is stored looks the same, however it came: no empty lists, no nulls.
-                crate::body::settle_patched(cx, served, &mut new)?;
-                Ok(Changed::Managed(new))
-            }
+            Patch::Apply(applied) => Ok(Changed::Applied(applied.clone())),
             other => {
                 let old = old.ok_or_else(|| served.not_found(target.name))?;
                 let mut new = patched(served, old, other)?;
@@ -63,6 +55,25 @@ impl Registry {
             }
         };
         self.modify(cx, target, &change, create).await
+    }
+
+    /// The object that a change makes of the old one.
+    pub(super) async fn made(
+        &self,
+        cx: &Context,
+        target: Target<'_>,
+        old: Option<&Value>,
+        changed: Changed,
+    ) -> Result<Made, Status> {
+        match changed {
+            Changed::Object(object) => Ok(Made { object, managed: false }),
+            Changed::Applied(configuration) => {
+                let mut object = applied_to(cx, target, old, configuration).await?;
+                // What is stored looks the same, however it came: no empty lists, no nulls.
+                crate::body::settle_patched(cx, target.served, &mut object)?;
+                Ok(Made { object, managed: true })
+            }
+        }
     }
 
     /// Patches what a subresource shows of an object.
@@ -117,21 +128,14 @@ fn check_applied(served: &Served, object: &Value) -> Result<(), Status> {
     Ok(())
 }
 
-fn applied_to(
-    served: &Served,
-    target: Target<'_>,
-    old: Option<&Value>,
-    applied: &Value,
-    manager: &str,
-    force: bool,
-    now: Timestamp,
-) -> Result<Value, Status> {
-    let mut applied = applied.clone();
-    metadata::set_namespace(&mut applied, target.namespace)?;
-    metadata::set_name(&mut applied, target.name)?;
+async fn applied_to(cx: &Context, target: Target<'_>, old: Option<&Value>, mut applied: Value) -> Result<Value, Status> {
+    let Target { served, namespace, name, subresource } = target;
+    metadata::set_namespace(&mut applied, namespace)?;
+    metadata::set_name(&mut applied, name)?;
     let given = meta::text(&applied, &["metadata", "resourceVersion"]);
     if !given.is_empty() && old.is_none() {
-        return Err(Status::conflict(served.group_resource(), target.name, "the object does not exist"));
+        return Err(Status::conflict(served.group_resource(), name, "the object does not exist"));
     }
-    managers::apply(served, old, &applied, manager, target.subresource, force, now)
+    let (manager, force) = (cx.options.field_manager.as_str(), cx.options.force.unwrap_or(false));
+    managers::apply(served, old, &applied, manager, subresource, force, cx.now).await
 }

@@ -14,6 +14,7 @@ impl Registry {
             Some(0) => served.store.recent().await?,
             Some(revision) => served.store.fresh(revision).await?,
         };
-        snapshot.get(&served.store.key(namespace, name)).cloned().ok_or_else(|| served.not_found(name))
+        let found = snapshot.get(&served.store.key(namespace, name)).cloned().ok_or_else(|| served.not_found(name))?;
+        served.read_one(found).await
     }
 }

@@ -32,6 +32,7 @@ pub struct ResourceStore {
     ttl: Option<Duration>,
     /// The fields a selector may name, besides metadata.name and metadata.namespace.
     selectable: Vec<String>,
+    conversion: u64,
     /// Set when another store takes this one's place.
     retired: tokio::sync::watch::Sender<bool>,
 }
@@ -72,14 +73,17 @@ impl ResourceStore {
     }
 
     /// The store of a custom resource in its stored version, with the fields that any of its versions lets selectors name.
-    pub fn custom(feed: &Feed, resource: &Resource, fields: Vec<Selectable>) -> Self {
+    ///
+    /// `conversion` stands for how its versions become each other: watches begin anew when that changes.
+    pub fn custom(feed: &Feed, resource: &Resource, fields: Vec<Selectable>, conversion: u64) -> Self {
         let selectable = fields.iter().map(|field| field.name.clone()).collect();
         let config = Config::new(move |bytes| {
             // Their paths go anywhere.
             let object = if fields.is_empty() { outline(bytes) } else { serde_json::from_slice(bytes) };
             index(object, |object| fields.iter().map(|field| (field.name.clone(), field.value(object))).collect())
         });
-        Self::new(feed, resource, format!("/registry/{}/{}/", resource.group, resource.plural), config, selectable, None)
+        let prefix = format!("/registry/{}/{}/", resource.group, resource.plural);
+        Self { conversion, ..Self::new(feed, resource, prefix, config, selectable, None) }
     }
 
     fn new(
@@ -100,6 +104,7 @@ impl ResourceStore {
             feed: feed.clone(),
             ttl,
             selectable,
+            conversion: 0,
             retired: tokio::sync::watch::Sender::new(false),
         }
     }
@@ -110,6 +115,7 @@ impl ResourceStore {
             && self.kind == other.kind
             && self.namespaced == other.namespaced
             && self.selectable == other.selectable
+            && self.conversion == other.conversion
     }
 
     /// Ends the watches: their clients come back to the store that is now.
@@ -289,15 +295,19 @@ fn outline(bytes: &[u8]) -> serde_json::Result<Value> {
 }
 
 fn index(object: serde_json::Result<Value>, own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRecord {
-    let Ok(object) = object else { return IndexRecord::default() };
-    let labels: Pairs = machinery::meta::labels(&object)
+    object.map_or_else(|_| IndexRecord::default(), |object| record(&object, own))
+}
+
+/// What selectors need to know of an object, with the fields of its kind.
+pub fn record(object: &Value, own: impl Fn(&Value) -> Vec<(String, String)>) -> IndexRecord {
+    let labels: Pairs = machinery::meta::labels(object)
         .into_iter()
         .flatten()
         .filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)))
         .collect();
-    let name = ("metadata.name".to_owned(), machinery::meta::name(&object).to_owned());
-    let namespace = ("metadata.namespace".to_owned(), machinery::meta::namespace(&object).to_owned());
-    let own = own(&object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
+    let name = ("metadata.name".to_owned(), machinery::meta::name(object).to_owned());
+    let namespace = ("metadata.namespace".to_owned(), machinery::meta::namespace(object).to_owned());
+    let own = own(object).into_iter().filter(|(field, _)| !field.starts_with("metadata."));
     let fields: Pairs = own.chain([name, namespace]).collect();
     IndexRecord { labels, fields }
 }

@@ -5,7 +5,6 @@ use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
 
-use super::store::EntryExt;
 use super::{Context, Registry, Served, TypeSource, managers, metadata, traits};
 use crate::admission::{Operation, Request};
 use crate::service_ip::Held;
@@ -38,8 +37,16 @@ pub struct Target<'a> {
 pub enum Changed {
     /// The new object, whose fields the request's manager takes over where they differ.
     Object(Value),
-    /// The new object with managedFields already worked out (apply).
-    Managed(Value),
+    /// What the manager applies.
+    Applied(Value),
+}
+
+/// The new object.
+#[derive(Clone)]
+pub(super) struct Made {
+    pub object: Value,
+    /// Its managedFields are worked out already.
+    pub managed: bool,
 }
 
 /// Makes the new object of the old one (none: it does not exist). Called again when the object moved on meanwhile.
@@ -98,20 +105,18 @@ impl Registry {
         if !subresource.is_empty() {
             return Err(served.not_found(name));
         }
-        let mut changed = change(None)?;
-        let (Changed::Object(object) | Changed::Managed(object)) = &mut changed;
-        meta::metadata_mut(object).remove("resourceVersion");
-        let object = self.create_changed(cx, served, namespace, name, changed).await?;
+        let mut made = self.made(cx, target, None, change(None)?).await?;
+        meta::metadata_mut(&mut made.object).remove("resourceVersion");
+        let object = self.create_made(cx, served, namespace, name, made).await?;
         Ok(Written { object, created: true, deleted: false })
     }
 
     async fn try_modify(&self, cx: &Context, target: Target<'_>, entry: &Entry, change: &Change<'_>) -> Attempt {
         let Target { served, .. } = target;
-        let Some(stored) = entry.value() else {
-            return Attempt::Done(Err(Status::internal("the stored object cannot be read")));
+        let old = match served.object(entry).await {
+            Ok(old) => old,
+            Err(status) => return Attempt::Done(Err(status)),
         };
-        let old = served.from_storage(stored);
-        let _turn = self.hooks.turn(served).await;
         let mut held = Held::default();
         let attempt = match self.changed(cx, target, &old, change, &mut held).await {
             Ok(new) => self.write_changed(cx, target, entry, old, new).await,
@@ -140,7 +145,10 @@ impl Registry {
         let result = if deleted {
             served.store.delete(namespace, name, entry.revision()).await
         } else {
-            served.store.update(namespace, name, &served.to_storage(new.clone()), entry.revision()).await
+            match served.to_storage(new.clone()).await {
+                Ok(stored) => served.store.update(namespace, name, &stored, entry.revision()).await,
+                Err(status) => return Attempt::Done(Err(status)),
+            }
         };
         match result {
             Ok(revision) => {
@@ -164,24 +172,20 @@ impl Registry {
         held: &mut Held,
     ) -> Result<Value, Status> {
         let Target { served, namespace, name, subresource } = target;
-        let changed = change(Some(old))?;
-        let (mut new, manage) = match changed {
-            Changed::Object(new) => (new, true),
-            Changed::Managed(new) => (new, false),
-        };
+        let Made { object: mut new, managed } = self.made(cx, target, Some(old), change(Some(old))?).await?;
         metadata::set_namespace(&mut new, namespace)?;
         metadata::set_name(&mut new, name)?;
         check_version(served, &mut new, old, name)?;
         check_uid(served, &new, old, name)?;
         metadata::keep(&mut new, old);
-        if manage && new["metadata"].get("managedFields").is_none() {
+        if !managed && new["metadata"].get("managedFields").is_none() {
             managers::carry_over(&mut new, old);
         }
         served.default(&mut new);
         // A binding is the scheduler's decision about the pod, not a claim to its fields.
-        if manage && subresource != "binding" {
+        if !managed && subresource != "binding" {
             // Before admission: what plugins add belongs to nobody.
-            managers::update(served, Some(old), &mut new, &cx.options.field_manager, subresource, cx.now);
+            new = managers::update(served, Some(old), new, &cx.options.field_manager, subresource, cx.now).await?;
         }
         let request = Request::new(cx, served, Operation::Update, subresource, namespace, name);
         let seen = Seen::of(served, subresource);
@@ -196,7 +200,7 @@ impl Registry {
         errors.extend(metadata::validate_update(&new, old));
         errors.extend(served.metadata_errors(&new));
         errors.extend(served.strategy.validate_update(&new, old, subresource));
-        errors.extend(served.schema_errors(&new, Some(old), subresource));
+        errors.extend(served.schema_errors(cx, &new, Some(old), subresource));
         if !errors.is_empty() {
             return Err(Status::invalid(served.group_kind(), name, errors));
         }

@@ -40,6 +40,9 @@ pub enum Event {
 
 /// The state of one watch.
 struct Watch {
+    served: Arc<Served>,
+    /// The selection is made among converted objects.
+    of_converted: bool,
     watcher: Watcher,
     prefix: String,
     options: ListOptions,
@@ -75,6 +78,7 @@ impl Registry {
         options.check_watch()?;
         check_fields(&served, &options)?;
         let prefix = served.store.prefix(namespace);
+        let of_converted = served.selects_converted(&options);
         let with_bookmark = options.send_initial_events == Some(true) && options.allow_bookmarks;
         let (initial, after) = match start(&options) {
             Start::Objects { not_older, consistent } => {
@@ -83,8 +87,12 @@ impl Registry {
                     None if consistent => served.store.consistent().await?,
                     None => served.store.recent().await?,
                 };
-                let mut initial: Vec<Entry> =
-                    snapshot.scan(&prefix, None).filter(|entry| matches(&options, entry)).cloned().collect();
+                let mut initial: Vec<Entry> = if of_converted {
+                    let all = served.read(snapshot.scan(&prefix, None).cloned().collect()).await?;
+                    all.into_iter().filter(|entry| matches(&options, entry)).collect()
+                } else {
+                    snapshot.scan(&prefix, None).filter(|entry| matches(&options, entry)).cloned().collect()
+                };
                 initial.reverse();
                 (initial, snapshot.revision())
             }
@@ -107,10 +115,13 @@ impl Registry {
             options,
             shutdown,
             retired: served.store.retirement(),
+            served,
+            of_converted,
             over: false,
         };
         Ok(futures::future::Either::Right(stream::unfold(watch, |mut watch| async move {
             let batch = watch.next().await?;
+            let batch = watch.shown(batch).await?;
             Some((batch, watch))
         })))
     }
@@ -166,7 +177,7 @@ impl Watch {
                 () = self.shutdown.requested() => return None,
                 _ = self.retired.wait_for(|retired| *retired) => return None,
             };
-            let batch = self.batch(change);
+            let batch = self.batch(change).await;
             if !batch.is_empty() {
                 return Some(batch);
             }
@@ -179,18 +190,21 @@ impl Watch {
     }
 
     /// The change, and what else has happened by now.
-    fn batch(&mut self, first: Result<Arc<Change>, StoreError>) -> Vec<Event> {
+    async fn batch(&mut self, first: Result<Arc<Change>, StoreError>) -> Vec<Event> {
         let mut events = Vec::new();
         let mut next = first.map(Some);
         loop {
             match next {
-                Ok(Some(change)) => events.extend(self.event(&change)),
-                Ok(None) => return events,
-                Err(_) => {
-                    self.over = true;
-                    events.push(Event::Error(Status::expired("too old resource version: the watch fell behind")));
-                    return events;
+                Ok(Some(change)) if !change.entry.key().starts_with(&self.prefix) => {}
+                Ok(Some(change)) if self.of_converted => match self.converted(&change).await {
+                    Ok(event) => events.extend(event),
+                    Err(status) => return self.ended(events, status),
+                },
+                Ok(Some(change)) => {
+                    events.extend(self.event(change.kind, &change.entry, change.previous.as_ref(), change.revision));
                 }
+                Ok(None) => return events,
+                Err(_) => return self.ended(events, Status::expired("too old resource version: the watch fell behind")),
             }
             if events.len() >= BATCH {
                 return events;
@@ -199,19 +213,54 @@ impl Watch {
         }
     }
 
-    fn event(&self, change: &Change) -> Option<Event> {
-        if !change.entry.key().starts_with(&self.prefix) {
-            return None;
+    fn ended(&mut self, mut events: Vec<Event>, why: Status) -> Vec<Event> {
+        self.over = true;
+        events.push(Event::Error(why));
+        events
+    }
+
+    /// The batch in the version that is watched, if it is not yet; none when the server ends meanwhile.
+    async fn shown(&mut self, batch: Vec<Event>) -> Option<Vec<Event>> {
+        if self.of_converted || !self.served.asks_to_read() {
+            return Some(batch);
         }
-        let before = change.previous.as_ref().filter(|previous| matches(&self.options, previous));
-        let after = (change.kind != ChangeKind::Deleted && matches(&self.options, &change.entry)).then_some(&change.entry);
+        let entry = |event: &Event| match event {
+            Event::Object { entry, .. } => Some(entry.clone()),
+            Event::Bookmark { .. } | Event::Error(_) => None,
+        };
+        let entries: Vec<Entry> = batch.iter().filter_map(entry).collect();
+        let read = tokio::select! {
+            biased;
+            read = self.served.read_for_watchers(entries) => read,
+            () = self.shutdown.requested() => return None,
+        };
+        let mut read = match read {
+            Ok(read) => read.into_iter(),
+            Err(status) => return Some(self.ended(Vec::new(), status)),
+        };
+        let show = |event: Event| match event {
+            Event::Object { kind, entry } => Event::Object { kind, entry: read.next().unwrap_or(entry) },
+            other => other,
+        };
+        Some(batch.into_iter().map(show).collect())
+    }
+
+    /// A change as a selection among converted objects sees it.
+    async fn converted(&self, change: &Change) -> Result<Option<Event>, Status> {
+        let states: Vec<Entry> = std::iter::once(&change.entry).chain(&change.previous).cloned().collect();
+        let mut states = self.served.read_for_watchers(states).await?.into_iter();
+        let Some(entry) = states.next() else { return Ok(None) };
+        Ok(self.event(change.kind, &entry, states.next().as_ref(), change.revision))
+    }
+
+    fn event(&self, kind: ChangeKind, entry: &Entry, previous: Option<&Entry>, revision: u64) -> Option<Event> {
+        let before = previous.filter(|previous| matches(&self.options, previous));
+        let after = (kind != ChangeKind::Deleted && matches(&self.options, entry)).then_some(entry);
         match (before, after) {
             (None, Some(entry)) => Some(Event::Object { kind: "ADDED", entry: entry.clone() }),
             (Some(_), Some(entry)) => Some(Event::Object { kind: "MODIFIED", entry: entry.clone() }),
-            (Some(_), None) if change.kind == ChangeKind::Deleted => {
-                Some(Event::Object { kind: "DELETED", entry: change.entry.clone() })
-            }
-            (Some(previous), None) => Some(Event::Object { kind: "DELETED", entry: previous.at_revision(change.revision) }),
+            (Some(_), None) if kind == ChangeKind::Deleted => Some(Event::Object { kind: "DELETED", entry: entry.clone() }),
+            (Some(previous), None) => Some(Event::Object { kind: "DELETED", entry: previous.at_revision(revision) }),
             (None, None) => None,
         }
     }

@@ -62,7 +62,7 @@ impl Encoder {
     }
 
     fn object(&mut self, kind: &str, entry: &Entry, out: &mut Vec<u8>) {
-        if self.accept.view == View::Object && self.served.serves_stored_bytes() {
+        if self.accept.view == View::Object && self.served.serves_entry_bytes() {
             match self.accept.wire {
                 // The object's bytes as they are: nothing is encoded again for a watcher.
                 Wire::Json | Wire::PrettyJson | Wire::Yaml => return json_frame(kind, entry.bytes(), out),

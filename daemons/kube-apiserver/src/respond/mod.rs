@@ -126,7 +126,7 @@ pub fn object(code: StatusCode, accept: Accept, served: &Served, object: Value, 
 
 /// One object from memory: its bytes as they are, where the client takes them so.
 pub fn entry(accept: Accept, served: &Served, entry: &Entry, query: &str, now: Timestamp) -> Response<Body> {
-    if accept.view == View::Object && served.serves_stored_bytes() {
+    if accept.view == View::Object && served.serves_entry_bytes() {
         match accept.wire {
             Wire::Json => return response(StatusCode::OK, accept.wire.content_type(), full(entry.bytes().clone())),
             Wire::Protobuf => {
@@ -156,14 +156,14 @@ fn protobuf(entry: &Entry) -> Bytes {
 /// A page of a list.
 pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Timestamp) -> Response<Body> {
     let metadata = list_metadata(&page);
-    if accept.view == View::Object && accept.wire == Wire::Json && served.serves_stored_bytes() {
+    if accept.view == View::Object && accept.wire == Wire::Json && served.serves_entry_bytes() {
         let list = list_pieces(served, &page, &metadata);
         let size = list.iter().map(Bytes::len).sum();
         return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(list)), size);
     }
     if accept.view == View::Object
         && accept.wire == Wire::Protobuf
-        && served.serves_stored_bytes()
+        && served.serves_entry_bytes()
         && let Some(bytes) = protobuf_of_page(served, &page)
     {
         let size = bytes.len();

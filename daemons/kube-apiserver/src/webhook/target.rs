@@ -31,7 +31,12 @@ impl Target {
     /// What is wrong with it, as upstream words it.
     pub fn parse(config: &Value) -> Result<Self, String> {
         let ca_bundle = match config["caBundle"].as_str() {
-            Some(text) => STANDARD.decode(text.trim()).map_err(|error| format!("unable to load root certificates: {error}"))?,
+            Some(text) => {
+                let bundle =
+                    STANDARD.decode(text.trim()).map_err(|error| format!("unable to load root certificates: {error}"))?;
+                // White space is nothing.
+                if bundle.trim_ascii().is_empty() { Vec::new() } else { bundle }
+            }
             None => Vec::new(),
         };
         let service = &config["service"];

@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 use kube_apiserver::authn::user::User;
 use serde_json::{Value, json};
 
-use crate::harness::Api;
+use crate::harness::{Api, eventually};
 
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 const FOOS: &str = "/apis/example.com/v1/namespaces/ns/foos";
@@ -219,6 +219,56 @@ async fn definitions_are_checked() {
         "{message}"
     );
     assert!(message.contains(&format!("{path}.pattern: Invalid value: \"(\": must be a valid regular expression")), "{message}");
+}
+
+#[tokio::test]
+async fn conditions_of_definitions() {
+    let api = Api::start().await;
+    let mut approved = definition();
+    approved["metadata"] =
+        json!({"name": "foos.example.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}});
+    approved["spec"]["group"] = json!("example.k8s.io");
+    api.ok("POST", DEFINITIONS, approved).await;
+    let path = format!("{DEFINITIONS}/foos.example.k8s.io");
+    const CONFORMANT: &str = "KubernetesAPIApprovalPolicyConformant";
+    api.until(&path, |_, definition| condition(definition, CONFORMANT) == "False").await;
+    api.merge(&path, json!({"metadata": {"annotations": {"api-approved.kubernetes.io": "https://example.com/1"}}})).await;
+    api.until(&path, |_, definition| condition(definition, CONFORMANT) == "True").await;
+    // Whom nobody can believe is not established until that is mended; then it stays mended.
+    let mut unbelievable = definition();
+    let webhook = |bundle: &str| {
+        json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://example.com/", "caBundle": bundle}}})
+    };
+    unbelievable["spec"]["conversion"] = webhook("bm8gUEVN");
+    api.ok("POST", DEFINITIONS, unbelievable).await;
+    let path = format!("{DEFINITIONS}/foos.example.com");
+    api.until(&path, |_, definition| condition(definition, "Established") == "False").await;
+    api.merge(&path, json!({"spec": {"conversion": webhook("")}})).await;
+    api.until(&path, |_, definition| condition(definition, "Established") == "True").await;
+    let (code, status) = api.call("PATCH", &path, json!({"spec": {"conversion": webhook("bm8gUEVN")}})).await;
+    let message = status["message"].as_str().unwrap();
+    assert!(code == 422 && message.contains("spec.conversion.webhookClientConfig.caBundle: Invalid value: "), "{message}");
+}
+
+#[tokio::test]
+async fn what_was_wrong_before_is_told() {
+    let api = Api::start().await;
+    api.define(definition()).await;
+    api.ok("POST", FOOS, foo("a", json!({"name": "x", "replicas": 5}))).await;
+    let rules = json!([{"rule": "self.replicas < 3", "message": "too many"}]);
+    let mut stricter = definition();
+    stricter["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] = rules;
+    api.merge(&format!("{DEFINITIONS}/foos.example.com"), json!({"spec": stricter["spec"]})).await;
+    api.until(&format!("{FOOS}/a"), |code, _| code == 200).await;
+    eventually(|| async {
+        api.call("POST", &format!("{FOOS}?dryRun=All"), foo("b", json!({"name": "y", "replicas": 4}))).await.0 == 422
+    })
+    .await;
+    let written = api.answer("PATCH", &format!("{FOOS}/a"), json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!((written.code, written.warnings()), (200, vec!["299 - \"spec: Invalid value: too many\"".to_owned()]));
+    let (code, _) = api.call("PATCH", &format!("{FOOS}/a"), json!({"spec": {"name": "z"}})).await;
+    assert_eq!(code, 422);
 }
 
 #[tokio::test]

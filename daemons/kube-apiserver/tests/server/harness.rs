@@ -140,6 +140,41 @@ impl Api {
     }
 }
 
+/// The events of a watch, as an administrator sees them.
+pub struct Watch {
+    body: Body,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    pub async fn start(api: &Api, path: &str) -> Self {
+        let response = api.raw(&User::server(), "GET", path, &[], "").await;
+        assert_eq!(response.status().as_u16(), 200, "{path}");
+        Self { body: response.into_body(), rest: Vec::new() }
+    }
+
+    /// The next event; none at the end.
+    pub async fn next(&mut self) -> Option<Value> {
+        let reading = async {
+            loop {
+                if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                    let line: Vec<u8> = self.rest.drain(..=end).collect();
+                    return Some(serde_json::from_slice(&line).expect("an event"));
+                }
+                let frame = self.body.frame().await?.expect("a frame");
+                self.rest.extend_from_slice(&frame.into_data().unwrap_or_default());
+            }
+        };
+        tokio::time::timeout(SOON, reading).await.expect("an event in time")
+    }
+
+    /// The type and the object of the next event.
+    pub async fn event(&mut self) -> (String, Value) {
+        let mut event = self.next().await.expect("an event");
+        (event["type"].as_str().unwrap_or_default().to_owned(), event["object"].take())
+    }
+}
+
 /// Tries until it holds: what follows a watch takes effect soon, not at once.
 pub async fn eventually<F: Future<Output = bool>>(holds: impl Fn() -> F) {
     let wait = async {

@@ -3,9 +3,11 @@
 mod access;
 mod aggregation;
 mod api;
+mod conversion;
 mod crd;
 mod cve;
 mod harness;
 mod identity;
 mod policies;
+mod tls;
 mod webhooks;

@@ -1,22 +1,11 @@
 //! Admission webhooks, with a webhook over TLS in the same process.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use daemon::http::{Limits, in_memory};
-use daemon::tls::{ServerTls, TlsFiles};
-use http::Response;
-use http_body_util::{BodyExt, Full};
-use jiff::{SignedDuration, Timestamp};
-use pki::{Ca, Profile};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
 use crate::harness::{Api, CONFIG_MAPS, config_map, eventually};
+use crate::tls::Hook;
 
 impl Api {
     /// Registers one webhook and waits until it is asked.
@@ -45,73 +34,19 @@ impl Api {
     }
 }
 
-type Decide = dyn Fn(&Value) -> Value + Send + Sync;
-
-/// A webhook over TLS.
-struct Hook {
-    port: u16,
-    ca: String,
-    asked: Arc<Mutex<Vec<Value>>>,
-    shutdown: daemon::Shutdown,
-}
-
-impl Drop for Hook {
-    fn drop(&mut self) {
-        self.shutdown.trigger();
-    }
-}
-
-impl Hook {
-    /// `decide` makes the response (without its uid) of the request; null is answered never.
-    async fn start(decide: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let (now, hour) = (Timestamp::now(), SignedDuration::from_hours(1));
-        // Certificates of authorities begin and end with days.
-        let ca = Ca::create("webhook-ca", now, SignedDuration::from_hours(72)).unwrap();
-        let ip = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let names = vec!["hook.ns.svc".to_owned(), "localhost".to_owned()];
-        let issued = ca.issue(&Profile::server("webhook", names, vec![ip], hour), now).unwrap();
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let directory = std::env::temp_dir().join(format!("kctl-webhooks-{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let files = TlsFiles { certificate: directory.join("tls.crt"), key: directory.join("tls.key"), client_cas: Vec::new() };
-        std::fs::write(&files.certificate, &issued.certificate_pem).unwrap();
-        std::fs::write(&files.key, issued.key.pem()).unwrap();
-        let tls = ServerTls::from_files(files).unwrap();
-        let listener = TcpListener::bind((ip, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let shutdown = daemon::Shutdown::new();
-        let asked: Arc<Mutex<Vec<Value>>> = Arc::default();
-        let decide: Arc<Decide> = Arc::new(decide);
-        let log = asked.clone();
-        let server = daemon::http::serve(listener, Some(Arc::new(tls)), Limits::default(), shutdown.clone(), move |request| {
-            let (decide, log) = (decide.clone(), log.clone());
-            async move {
-                let bytes = request.into_body().collect().await.unwrap().to_bytes();
-                let review: Value = serde_json::from_slice(&bytes).unwrap();
-                log.lock().unwrap().push(review["request"].clone());
-                let mut response = decide(&review["request"]);
-                if response.is_null() {
-                    std::future::pending::<()>().await;
-                }
-                if response.get("uid").is_none() {
-                    response["uid"] = review["request"]["uid"].clone();
-                }
-                let body = json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response});
-                in_memory(Response::new(Full::new(Bytes::from(body.to_string()))))
-            }
-        });
-        tokio::spawn(server);
-        Self { port, ca: ca.certificate_pem().to_owned(), asked, shutdown }
-    }
-
-    fn client_config(&self) -> Value {
-        json!({"url": format!("https://127.0.0.1:{}/hook", self.port), "caBundle": STANDARD.encode(&self.ca)})
-    }
-
-    fn asked(&self) -> Vec<Value> {
-        self.asked.lock().unwrap().clone()
-    }
+/// A webhook for admission: `decide` makes the response (without its uid) of the request; null is answered never.
+async fn admission(decide: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Hook {
+    Hook::start(move |review| {
+        let mut response = decide(&review["request"]);
+        if response.is_null() {
+            return Value::Null;
+        }
+        if response.get("uid").is_none() {
+            response["uid"] = review["request"]["uid"].clone();
+        }
+        json!({"apiVersion": review["apiVersion"], "kind": "AdmissionReview", "response": response})
+    })
+    .await
 }
 
 fn patch(operations: Value) -> Value {
@@ -121,7 +56,7 @@ fn patch(operations: Value) -> Value {
 #[tokio::test]
 async fn a_webhook_refuses() {
     let api = Api::start().await;
-    let hook = Hook::start(|request| match request["object"]["data"]["bad"].is_null() {
+    let hook = admission(|request| match request["object"]["data"]["bad"].is_null() {
         true => json!({"allowed": true, "warnings": ["be careful"]}),
         false => json!({"allowed": false, "status": {"code": 403, "message": "bad data", "reason": "Forbidden"}}),
     })
@@ -153,7 +88,7 @@ async fn every_object_of_a_collection_is_asked_for() {
     for name in ["a", "b", "c"] {
         api.ok("POST", CONFIG_MAPS, config_map(name, json!({}))).await;
     }
-    let hook = Hook::start(|request| json!({"allowed": request["name"] != "b"})).await;
+    let hook = admission(|request| json!({"allowed": request["name"] != "b"})).await;
     let rules = json!([{"operations": ["DELETE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["configmaps"]}]);
     api.register("Validating", "keep", &hook, json!({"rules": rules})).await;
     let answer = api.answer("DELETE", CONFIG_MAPS, Value::Null).await;
@@ -166,7 +101,7 @@ async fn every_object_of_a_collection_is_asked_for() {
 #[tokio::test]
 async fn failures() {
     let api = Api::start().await;
-    let silent = Hook::start(|_| Value::Null).await;
+    let silent = admission(|_| Value::Null).await;
     let rules =
         |resource: &str| json!([{"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource]}]);
     api.register("Validating", "slow", &silent, json!({"timeoutSeconds": 1})).await;
@@ -191,7 +126,7 @@ async fn failures() {
     api.register("Validating", "open", &silent, open).await;
     api.ok("POST", "/api/v1/namespaces/ns/limitranges", json!({"metadata": {"name": "l"}, "spec": {"limits": []}})).await;
     // Another authority than the one that signed.
-    let other = Hook::start(|_| json!({"allowed": true})).await;
+    let other = admission(|_| json!({"allowed": true})).await;
     let stranger = json!({"url": format!("https://127.0.0.1:{}/", other.port), "caBundle": STANDARD.encode(&silent.ca)});
     api.register("Validating", "stranger", &silent, json!({"clientConfig": stranger, "rules": rules("podtemplates")})).await;
     let template = json!({"metadata": {"name": "t"}, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
@@ -203,7 +138,7 @@ async fn failures() {
 #[tokio::test]
 async fn an_answer_to_another_question_is_none() {
     let api = Api::start().await;
-    let hook = Hook::start(|_| json!({"allowed": true, "uid": "other"})).await;
+    let hook = admission(|_| json!({"allowed": true, "uid": "other"})).await;
     api.register("Validating", "wrong", &hook, json!({})).await;
     let answer = api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
     let message = answer.body["message"].as_str().unwrap();
@@ -213,12 +148,12 @@ async fn an_answer_to_another_question_is_none() {
 #[tokio::test]
 async fn webhooks_change_objects_in_turn() {
     let api = Api::start().await;
-    let first = Hook::start(|request| match request["object"]["data"]["two"].is_null() {
+    let first = admission(|request| match request["object"]["data"]["two"].is_null() {
         true => patch(json!([{"op": "add", "path": "/data/one", "value": "1"}, {"op": "add", "path": "/unknown", "value": 1}])),
         false => patch(json!([{"op": "add", "path": "/data/again", "value": "1"}])),
     })
     .await;
-    let second = Hook::start(|request| match request["object"]["data"]["one"].is_null() {
+    let second = admission(|request| match request["object"]["data"]["one"].is_null() {
         true => json!({"allowed": false, "status": {"message": "out of order"}}),
         false => patch(json!([{"op": "add", "path": "/data/two", "value": "2"}])),
     })
@@ -239,7 +174,7 @@ async fn webhooks_change_objects_in_turn() {
 #[tokio::test]
 async fn what_a_patch_may_not_do() {
     let api = Api::start().await;
-    let hook = Hook::start(|request| match request["name"].as_str().unwrap_or_default() {
+    let hook = admission(|request| match request["name"].as_str().unwrap_or_default() {
         "kind" => patch(json!([{"op": "replace", "path": "/kind", "value": "Secret"}])),
         "type" => patch(json!([{"op": "add", "path": "/data", "value": 5}])),
         "path" => patch(json!([{"op": "remove", "path": "/nothing/here"}])),
@@ -260,7 +195,7 @@ async fn what_a_patch_may_not_do() {
 #[tokio::test]
 async fn another_version_of_the_same_object_matches() {
     let api = Api::start().await;
-    let hook = Hook::start(|request| match request["object"]["apiVersion"].as_str() {
+    let hook = admission(|request| match request["object"]["apiVersion"].as_str() {
         Some("autoscaling/v2") => patch(json!([{"op": "replace", "path": "/spec/minReplicas", "value": 2}])),
         _ => json!({"allowed": false}),
     })
@@ -279,7 +214,7 @@ async fn another_version_of_the_same_object_matches() {
 async fn selectors_streams_and_services() {
     let api = Api::start().await;
     api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "free"}})).await;
-    let hook = Hook::start(|_| json!({"allowed": false, "status": {"message": "no"}})).await;
+    let hook = admission(|_| json!({"allowed": false, "status": {"message": "no"}})).await;
     // By a Service, whose name the certificate must have.
     let service = json!({"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}});
     api.ok("POST", "/api/v1/namespaces/ns/services", service).await;
@@ -297,10 +232,45 @@ async fn selectors_streams_and_services() {
     assert_eq!((&asked["object"]["kind"], &asked["object"]["stdin"]), (&json!("PodAttachOptions"), &json!(true)));
 }
 
+/// A webhook may write Services itself before it answers.
+#[tokio::test]
+async fn a_service_that_waits_for_a_webhook_holds_no_other_up() {
+    const SERVICES: &str = "/api/v1/namespaces/ns/services";
+    let api = Api::start().await;
+    let hook = admission(|request| if request["name"] == "slow" { Value::Null } else { json!({"allowed": true}) }).await;
+    let rules = json!([{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["services"]}]);
+    api.register("Validating", "services", &hook, json!({"rules": rules, "timeoutSeconds": 30})).await;
+    let service = |name: &str| json!({"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80}]}});
+    let slow = api.call("POST", SERVICES, service("slow"));
+    let quick = async {
+        eventually(|| async { hook.asked().iter().any(|request| request["name"] == "slow") }).await;
+        api.ok("POST", SERVICES, service("quick")).await;
+        api.ok("PATCH", &format!("{SERVICES}/quick"), json!({"spec": {"type": "ClusterIP"}})).await;
+        api.ok("DELETE", &format!("{SERVICES}/quick"), Value::Null).await;
+    };
+    tokio::select! {
+        (code, body) = slow => panic!("it waits: {code} {body}"),
+        () = quick => {}
+    }
+}
+
+#[tokio::test]
+async fn a_refused_service_gives_no_others_numbers_back() {
+    const SERVICES: &str = "/api/v1/namespaces/ns/services";
+    const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+    let api = Api::start().await;
+    let service = |spec: Value| json!({"metadata": {"name": "a"}, "spec": spec});
+    let first = api.ok("POST", SERVICES, service(json!({"ports": [{"port": 80}]}))).await;
+    let address = first["spec"]["clusterIP"].as_str().unwrap();
+    let (code, again) = api.call("POST", SERVICES, service(json!({"ports": [{"port": 80}], "clusterIP": address}))).await;
+    assert_eq!(code, 409, "{again}");
+    api.ok("GET", &format!("{ADDRESSES}/{address}"), Value::Null).await;
+}
+
 #[tokio::test]
 async fn configurations_are_nobodys_business() {
     let api = Api::start().await;
-    let hook = Hook::start(|_| json!({"allowed": false})).await;
+    let hook = admission(|_| json!({"allowed": false})).await;
     let rules = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
     api.register("Validating", "everything", &hook, json!({"rules": rules})).await;
     assert_eq!(api.answer("POST", CONFIG_MAPS, config_map("a", json!({}))).await.code, 400);

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use futures::FutureExt;
-use machinery::meta;
 use machinery::status::{Cause, Reason, Status};
 use serde_json::Value;
 
@@ -18,7 +17,6 @@ use crate::admission::source::Source;
 use crate::admission::webhook::{PatchFailure, settle};
 use crate::admission::{Request, is_exempt, not_ready};
 use crate::authz::Authorizer;
-use crate::convert;
 use crate::server::Server;
 
 const NAME: &str = "MutatingAdmissionPolicy";
@@ -85,13 +83,13 @@ impl Mutating {
             mutation.reinvocation.invoked.entry(NAME).or_default().begin_again(mutation.object);
         }
         for invocation in &invocations {
-            self.invoke(invocation, mutation, &mut refusals)?;
+            self.invoke(invocation, mutation, &mut refusals).await?;
         }
         mutation.reinvocation.invoked.entry(NAME).or_default().end(mutation.object);
         refuse(mutation.request, refusals)
     }
 
-    fn invoke(
+    async fn invoke(
         &self,
         invocation: &Invocation<'_>,
         mutation: &mut Mutation<'_>,
@@ -106,7 +104,7 @@ impl Mutating {
         };
         let access = Access::new(&self.authorizer, request);
         let seen = Validation { request, object: mutation.object, old: mutation.old, registry: mutation.registry };
-        let mut shown = Shown::of(&seen, matched, mutation.object)?;
+        let mut shown = Shown::of(&seen, matched, mutation.object).await?;
         match policy.conditions.hold(&shown.facts(params, &access).bindings()) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
@@ -141,8 +139,7 @@ impl Mutating {
         if shown.object != before {
             invoked.changed();
             mutation.reinvocation.wanted = true;
-            let own = meta::api_version(mutation.object).to_owned();
-            *mutation.object = if matched.convert_to.is_some() { convert::to(shown.object, &own) } else { shown.object };
+            *mutation.object = matched.take_back(mutation.registry, request, shown.object).await?;
         }
         if policy.body.reinvocable {
             invoked.called(&id);

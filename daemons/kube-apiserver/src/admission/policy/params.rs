@@ -46,12 +46,14 @@ async fn find(served: &Served, reference: &ParamRef, namespace: &str) -> Result<
     let snapshot = served.store.recent().await.map_err(|status| status.to_string())?;
     if !reference.name.is_empty() {
         let entry = snapshot.get(&served.store.key(namespace, &reference.name));
-        return Ok(entry.and_then(EntryExt::value).map(|object| served.from_storage(object)).into_iter().collect());
+        let Some(entry) = entry else { return Ok(Vec::new()) };
+        return served.object(entry).await.map(|object| vec![object]).map_err(|status| status.to_string());
     }
     let selector = LabelSelector::from_label_selector(&reference.selector).map_err(|error| error.to_string())?;
     let prefix = served.store.prefix(namespace);
-    let all = snapshot.scan(&prefix, None).filter_map(EntryExt::value);
-    Ok(all.filter(|object| selector.matches_object(object)).map(|object| served.from_storage(object)).collect())
+    let selected = snapshot.scan(&prefix, None).filter(|entry| selector.matches(entry.record().labels.as_slice()));
+    let read = served.read(selected.cloned().collect()).await.map_err(|status| status.to_string())?;
+    Ok(read.iter().filter_map(EntryExt::value).map(|object| served.from_storage(object)).collect())
 }
 
 #[cfg(test)]

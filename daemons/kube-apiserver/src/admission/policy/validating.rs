@@ -131,7 +131,7 @@ impl Validating {
         if work.is_empty() {
             return Ok(());
         }
-        let shown = Shown::of(validation, &matched, object)?;
+        let shown = Shown::of(validation, &matched, object).await?;
         let access = Access::new(&self.authorizer, request);
         let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (binding, params) in &work {
@@ -166,7 +166,7 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    pub(super) fn of(validation: &Validation<'_>, matched: &Matched, object: &Value) -> Result<Self, Status> {
+    pub(super) async fn of(validation: &Validation<'_>, matched: &Matched, object: &Value) -> Result<Self, Status> {
         let Validation { request, old, registry, .. } = *validation;
         let is_namespace = request.resource.group.is_empty() && request.resource.resource == "namespaces";
         let namespace = match request.namespace {
@@ -180,8 +180,8 @@ impl Shown {
         let mut attributes = webhook::attributes("", request, matched, object);
         attributes.remove("uid");
         Ok(Self {
-            object: matched.show(object),
-            old: old.map_or(Value::Null, |old| matched.show(old)),
+            object: matched.show(registry, object).await?,
+            old: matched.show_old(registry, old).await?,
             request: Value::Object(attributes),
             namespace: namespace_object(namespace.as_ref()),
         })

@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use futures::FutureExt;
-use machinery::meta;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
@@ -16,7 +15,6 @@ use crate::admission::dynamic::{Admitted, Dynamic, Mutation};
 use crate::admission::source::Source;
 use crate::admission::{Request, is_exempt, not_ready};
 use crate::authz::Authorizer;
-use crate::convert;
 use crate::server::Server;
 use crate::webhook::Client;
 
@@ -85,8 +83,8 @@ impl Mutating {
         if again && !mutation.reinvocation.invoked.entry(NAME).or_default().is_due(&hook.id) {
             return Ok(());
         }
-        let shown = matched.show(mutation.object);
-        let old = mutation.old.map_or(Value::Null, |old| matched.show(old));
+        let shown = matched.show(mutation.registry, mutation.object).await?;
+        let old = matched.show_old(mutation.registry, mutation.old).await?;
         if !conditions_hold(hook, &self.authorizer, request, &matched, &shown, &old)? {
             return Ok(());
         }
@@ -142,14 +140,8 @@ impl Mutating {
         if new == shown {
             return Ok(false);
         }
-        *mutation.object = match &matched.convert_to {
-            Some(_) => convert::to(new, &own_version(mutation.object)),
-            None => new,
-        };
+        let taken = matched.take_back(mutation.registry, request, new).await;
+        *mutation.object = taken.map_err(|status| Failure::Fatal(Box::new(status)))?;
         Ok(true)
     }
-}
-
-fn own_version(object: &Value) -> String {
-    meta::api_version(object).to_owned()
 }

@@ -66,7 +66,7 @@ impl Validating {
         let mut invocations = Vec::new();
         for hook in configurations.iter().flat_map(|configuration| &configuration.hooks) {
             let Some(matched) = hook.criteria.matches(&candidate)? else { continue };
-            let objects = (matched.show(object), old.map_or(Value::Null, |old| matched.show(old)));
+            let objects = (matched.show(registry, object).await?, matched.show_old(registry, old).await?);
             if conditions_hold(hook, &self.authorizer, request, &matched, &objects.0, &objects.1)? {
                 invocations.push(Invocation { hook, matched, objects });
             }

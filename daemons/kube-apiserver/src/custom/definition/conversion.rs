@@ -1,10 +1,14 @@
 //! How a definition's versions become each other.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use machinery::field::{FieldErrors, Path};
 use machinery::names;
 use serde_json::Value;
 
+use super::super::naming;
 use super::{list, one_of, text};
+use crate::webhook::dial::roots;
 
 const KNOWN_REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 
@@ -34,6 +38,29 @@ pub(super) fn check(conversion: &Value, path: &Path, errors: &mut FieldErrors) {
         (None, true) => check_service(&config["service"], &at.child("service"), errors),
     }
     check_reviews(reviews, &reviews_at, errors);
+}
+
+/// Why nobody could be believed on the word of the conversion webhook's `caBundle`.
+pub fn wrong_authorities(definition: &Value) -> Option<String> {
+    let encoded = definition["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"].as_str()?;
+    match STANDARD.decode(encoded.trim()) {
+        Ok(bundle) if bundle.trim_ascii().is_empty() => None,
+        Ok(bundle) => roots(&bundle).err(),
+        Err(error) => Some(format!("unable to load root certificates: {error}")),
+    }
+}
+
+/// A new definition may have authorities that are none: it is not established. One that is keeps what it has.
+pub(super) fn check_authorities(definition: &Value, old: Option<&Value>, path: &Path, errors: &mut FieldErrors) {
+    let Some(old) = old.filter(|old| naming::is_true(old, "Established") && wrong_authorities(old).is_none()) else { return };
+    let conversion = |definition: &Value| definition["spec"]["conversion"].clone();
+    if conversion(definition) == conversion(old) || conversion(definition)["strategy"] != "Webhook" {
+        return;
+    }
+    if let Some(why) = wrong_authorities(definition) {
+        let bundle = &definition["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"];
+        errors.invalid(&path.child("webhookClientConfig").child("caBundle"), bundle.clone(), why);
+    }
 }
 
 fn check_reviews(reviews: &[Value], path: &Path, errors: &mut FieldErrors) {

@@ -13,6 +13,7 @@ use machinery::field::{FieldErrors, Path};
 use machinery::{meta, names};
 use serde_json::Value;
 
+pub use conversion::wrong_authorities;
 pub use schema::unrecognized_formats;
 pub use structural::non_structural;
 
@@ -40,6 +41,7 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> FieldErrors {
     check_names(&spec["names"], &path.child("names"), &mut errors);
     versions::check_common(definition, &path, &mut errors);
     conversion::check(&spec["conversion"], &path.child("conversion"), &mut errors);
+    conversion::check_authorities(definition, old, &path.child("conversion"), &mut errors);
     if let Some(old) = old {
         check_update(definition, old, &path, &mut errors);
     }
@@ -182,6 +184,29 @@ fn approval(definition: &Value) -> Approval {
     }
 }
 
+/// The agreement to a definition in a protected group, as its condition says it: status, reason, message.
+pub fn conformance(definition: &Value) -> (&'static str, &'static str, String) {
+    let annotation = meta::annotation(definition, APPROVED).unwrap_or_default();
+    match approval(definition) {
+        Approval::Missing => ("False", "MissingAnnotation", missing_approval()),
+        Approval::Bypassed => ("False", "UnapprovedAnnotation", format!("not approved: {annotation:?}")),
+        Approval::Approved => ("True", "ApprovedAnnotation", format!("approved in {annotation}")),
+        Approval::Invalid => ("False", "InvalidAnnotation", invalid_approval()),
+    }
+}
+
+const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
+
+fn missing_approval() -> String {
+    format!("protected groups must have approval annotation {APPROVED:?}, {SEE}")
+}
+
+fn invalid_approval() -> String {
+    format!(
+        "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \"unapproved\", {SEE}"
+    )
+}
+
 /// Whether the group belongs to the project itself, where definitions need an agreement (KEP-1111).
 pub fn is_protected(group: &str) -> bool {
     ["k8s.io", "kubernetes.io"]
@@ -198,17 +223,10 @@ fn check_approval(definition: &Value, old: Option<&Value>, errors: &mut FieldErr
         return;
     }
     let path = Path::new("metadata").child("annotations").key(APPROVED);
-    const SEE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
     match state {
-        Approval::Missing => {
-            errors.required(&path, format!("protected groups must have approval annotation {APPROVED:?}, {SEE}"))
-        }
+        Approval::Missing => errors.required(&path, missing_approval()),
         Approval::Invalid => {
-            let detail = format!(
-                "protected groups must have approval annotation {APPROVED:?} with either a URL or a reason starting with \
-                 \"unapproved\", {SEE}"
-            );
-            errors.invalid(&path, meta::annotation(definition, APPROVED).unwrap_or_default(), detail);
+            errors.invalid(&path, meta::annotation(definition, APPROVED).unwrap_or_default(), invalid_approval());
         }
         Approval::Approved | Approval::Bypassed => {}
     }
