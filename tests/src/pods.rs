@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use api::ResourceId;
-use client::{Client, Scope, WatchEvent, WatchParams};
+use client::{Client, ListParams, Scope, WatchEvent, WatchParams};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -59,23 +59,36 @@ pub async fn run(client: &Client) {
     }
 }
 
-/// Obeys one watch until it ends. A request that fails is repeated with the pod's next event, as the pod is still there.
+/// Obeys the pods that are there, then one watch until it ends. A request that fails is repeated with the pod's next event, as the
+/// pod is still there.
 async fn follow(client: &Client) -> Result<()> {
     let resource = ResourceId::of::<api::core::Pod>();
-    let params = WatchParams { initial_events: true, ..WatchParams::default() };
-    let mut events = client.watch(Scope { resource: &resource, namespace: "" }, &params).await?;
+    let scope = || Scope { resource: &resource, namespace: "" };
+    // Not a streaming list: upstream's server has that with a newer etcd only.
+    let list = client.list_bytes(scope(), &ListParams::default()).await?;
+    let params = WatchParams { resource_version: Some(list.resource_version), ..WatchParams::default() };
+    let mut events = client.watch(scope(), &params).await?;
     let mut number = 0u8;
+    for pod in &list.items {
+        visit(client, pod, &mut number).await?;
+    }
     while let Some(event) = events.next().await {
-        let (WatchEvent::Added(bytes) | WatchEvent::Modified(bytes)) = event? else { continue };
-        let pod: Value = serde_json::from_slice(&bytes)?;
-        number = number % 250 + 1;
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        if let Some(action) = decide(&pod, number, &now)
-            && let Err(error) = obey(client, &pod["metadata"], action).await
-            && !error.is_not_found()
-        {
-            println!("  a kubelet could not report: {error:#}");
+        if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event? {
+            visit(client, &pod, &mut number).await?;
         }
+    }
+    Ok(())
+}
+
+async fn visit(client: &Client, pod: &[u8], number: &mut u8) -> Result<()> {
+    let pod: Value = serde_json::from_slice(pod)?;
+    *number = *number % 250 + 1;
+    let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    if let Some(action) = decide(&pod, *number, &now)
+        && let Err(error) = obey(client, &pod["metadata"], action).await
+        && !error.is_not_found()
+    {
+        println!("  a kubelet could not report: {error:#}");
     }
     Ok(())
 }
