@@ -56,7 +56,7 @@ mod tests {
 
     fn check(definition: &Value, expected: &[(&str, &str, &str)]) {
         let status = decide(definition, AT);
-        let conditions = status.as_ref().map_or(&[][..], |status| status["conditions"].as_array().map_or(&[], Vec::as_slice));
+        let conditions = status.as_ref().map_or(&[][..], |status| status["conditions"].as_array().map_or(&[][..], Vec::as_slice));
         let text = |condition: &Value, field: &str| condition[field].as_str().unwrap_or_default().to_owned();
         let got: Vec<_> = conditions.iter().map(|c| (text(c, "type"), text(c, "status"), text(c, "reason"))).collect();
         let expected: Vec<_> = expected.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
