@@ -274,7 +274,7 @@ mod tests {
         assert!(matches!(apply(&mut json!({"a": [1]}), &bomb), Err(PatchError::TooLarge(_))));
         assert!(matches!(apply(&mut json!({}), &json!({})), Err(PatchError::Malformed(_))));
         let many = vec![json!({"op": "move", "from": "/a", "path": "/b"}), json!({"op": "move", "from": "/b", "path": "/a"})];
-        let heavy = Value::Array(many.repeat(1_000));
+        let heavy = Value::Array(vec![many; 1_000].concat());
         assert!(matches!(apply(&mut json!({"a": vec![0; 10_000]}), &heavy), Err(PatchError::TooLarge(_))));
     }
 
@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(depth(&object), 102);
         assert!(matches!(apply(&mut object, &once), Err(PatchError::TooLarge(_))));
         let mut object = json!({"x": 1});
-        assert!(matches!(apply(&mut object, &Value::Array(deepen.repeat(100))), Err(PatchError::TooLarge(_))));
+        assert!(matches!(apply(&mut object, &Value::Array(vec![deepen; 100].concat())), Err(PatchError::TooLarge(_))));
         let deep = json!([{"op": "replace", "path": below, "value": nested}]);
         assert!(matches!(apply(&mut json!({"a": nested}), &deep), Err(PatchError::TooLarge(_))));
     }
