@@ -41,27 +41,54 @@ fn media_type(headers: &HeaderMap) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// An object of any form, with what a strict reader says about repeated keys.
-fn parse(headers: &HeaderMap, body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
+/// What a strict reader says about a document's repeated keys, and the document where its order counts: JSON.
+#[derive(Default)]
+struct Reading<'b> {
+    repeated: Vec<String>,
+    json: Option<&'b [u8]>,
+}
+
+/// An object of any form.
+fn parse<'b>(headers: &HeaderMap, body: &'b [u8], kind: &str) -> Result<(Value, Reading<'b>), Status> {
     match media_type(headers).as_str() {
         "" | JSON | "text/json" | "*/*" => parse_json(body, kind),
-        YAML | "application/x-yaml" | "text/yaml" => parse_yaml(body),
+        YAML | "application/x-yaml" | "text/yaml" => {
+            let (value, repeated) = parse_yaml(body).map_err(|why| unrecognized(kind, &why, body))?;
+            Ok((value, Reading { repeated, json: None }))
+        }
         schema::proto::MEDIA_TYPE => {
             let value = schema::proto::decode(body).map_err(|error| Status::bad_request(error.to_string()))?;
-            Ok((value, Vec::new()))
+            Ok((value, Reading::default()))
         }
         _ => Err(Status::unsupported_media_type(&ACCEPTED)),
     }
 }
 
-fn parse_json(body: &[u8], kind: &str) -> Result<(Value, Vec<String>), Status> {
-    let (value, repeated) = machinery::json::parse_strict(body).map_err(|error| {
-        let data = summary(body);
-        Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({data})"
-        ))
-    })?;
-    Ok((value, repeated.iter().map(|path| format!("duplicate field \"{path}\"")).collect()))
+fn parse_json<'b>(body: &'b [u8], kind: &str) -> Result<(Value, Reading<'b>), Status> {
+    let refused = |why: &str| unrecognized(kind, &format!("couldn't get version/kind; json parse error: {why}"), body);
+    let (value, repeated) = machinery::json::parse_strict(body).map_err(|error| refused(&error.to_string()))?;
+    if !value.is_object() && !value.is_null() {
+        return Err(refused(&not_an_object(&value)));
+    }
+    let repeated = repeated.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
+    Ok((value, Reading { repeated, json: Some(body) }))
+}
+
+/// What upstream's reader of kind and version says of a value that has neither.
+fn not_an_object(value: &Value) -> String {
+    let found = match value {
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Bool(_) => "bool",
+        _ => "number",
+    };
+    format!(
+        "json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    )
+}
+
+fn unrecognized(kind: &str, why: &str, body: &[u8]) -> Status {
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(body)))
 }
 
 /// The beginning of a body, for messages.
@@ -76,10 +103,9 @@ fn summary(body: &[u8]) -> String {
     }
 }
 
-fn parse_yaml(body: &[u8]) -> Result<(Value, Vec<String>), Status> {
-    let text = std::str::from_utf8(body).map_err(|_| Status::bad_request("the body is not UTF-8"))?;
-    let (value, complaint) =
-        machinery::yaml::to_value_lenient(text).map_err(|error| Status::bad_request(format!("error parsing YAML: {error}")))?;
+fn parse_yaml(body: &[u8]) -> Result<(Value, Vec<String>), String> {
+    let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    let (value, complaint) = machinery::yaml::to_value_lenient(text).map_err(|error| error.to_string())?;
     Ok((value, complaint.into_iter().collect()))
 }
 
@@ -90,9 +116,9 @@ pub fn object(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) -
     if custom && media_type(headers) == schema::proto::MEDIA_TYPE {
         return Err(Status::unsupported_media_type(&[JSON, YAML]));
     }
-    let (mut value, repeated) = parse(headers, body, &resource.kind)?;
+    let (mut value, reading) = parse(headers, body, &resource.kind)?;
     check_kind(&mut value, &resource.api_version(), &resource.kind)?;
-    settle(cx, served, &mut value, &repeated).map_err(|why| {
+    settle(cx, served, &mut value, &reading).map_err(|why| {
         Status::bad_request(format!(
             "{} in version {:?} cannot be handled as a {}: {why}",
             resource.kind, resource.version, resource.kind
@@ -112,7 +138,7 @@ pub fn require_name(object: &Value, name: &str) -> Result<(), Status> {
 
 /// The object of a subresource, of one of the types that all groups share (`Scale`, `Eviction`, `DeleteOptions`…).
 pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, kind: &str) -> Result<Value, Status> {
-    let (mut value, repeated) = parse(headers, body, kind)?;
+    let (mut value, reading) = parse(headers, body, kind)?;
     if value.is_object() && meta::kind(&value).is_empty() {
         let map = meta::as_object_mut(&mut value);
         map.insert("kind".to_owned(), kind.into());
@@ -123,7 +149,7 @@ pub fn typed(cx: &Context, headers: &HeaderMap, body: &[u8], api_version: &str, 
     }
     let given = meta::api_version(&value).to_owned();
     if let Some(ty) = schema::builtin().type_of_api_version(&given, kind) {
-        strictly(cx, ty, &mut value, &repeated, true).map_err(Status::bad_request)?;
+        strictly(cx, ty, &mut value, &reading, true).map_err(Status::bad_request)?;
     }
     Ok(value)
 }
@@ -186,13 +212,13 @@ fn check_kind(value: &mut Value, api_version: &str, kind: &str) -> Result<(), St
 }
 
 /// Checks types, reports what the schema does not know, and brings the object into the form it is stored in.
-fn settle(cx: &Context, served: &Served, value: &mut Value, repeated: &[String]) -> Result<(), String> {
+fn settle(cx: &Context, served: &Served, value: &mut Value, reading: &Reading<'_>) -> Result<(), String> {
     if is_too_deep(value) {
         return Err("exceeded max depth".to_owned());
     }
     let builtin = matches!(served.types, TypeSource::Builtin);
     match served.type_ref() {
-        Some(ty) => strictly(cx, ty, value, repeated, builtin),
+        Some(ty) => strictly(cx, ty, value, reading, builtin),
         None => Ok(()),
     }
 }
@@ -210,8 +236,39 @@ fn is_too_deep(value: &Value) -> bool {
 
 /// The same for what a patch made of an object.
 pub fn settle_patched(cx: &Context, served: &Served, value: &mut Value) -> Result<(), Status> {
-    let shown = value.to_string();
-    settle(cx, served, value, &[]).map_err(|why| unfit(&shown, why))
+    settle(cx, served, value, &Reading::default()).map_err(|why| unfit(&value.to_string(), why))
+}
+
+/// The same for a strategic merge, of which upstream says what the patch has and the type has not.
+pub fn settle_merged(cx: &Context, served: &Served, value: &mut Value, patch: &Value) -> Result<(), Status> {
+    settle(cx, served, value, &Reading::default()).map_err(|why| {
+        // Nothing is changed of what is refused.
+        let problems = served.type_ref().map(|ty| strict::check(value, ty)).unwrap_or_default();
+        match problems.iter().find(|problem| problem.is_fatal()).and_then(unconvertible) {
+            Some(why) => unfit(&machinery::gotext::plain(patch), why),
+            None if why.starts_with("strict decoding error") => unfit(&machinery::gotext::plain(patch), why),
+            None => unfit(&value.to_string(), why),
+        }
+    })
+}
+
+/// What upstream's converter of maps into types says of a value of another type.
+fn unconvertible(problem: &strict::StrictError) -> Option<String> {
+    let strict::StrictErrorKind::WrongType { expected, found, .. } = &problem.kind else { return None };
+    let kind = match found.split(' ').next().unwrap_or_default() {
+        "object" => "map",
+        "array" => "slice",
+        "number" => "int64",
+        other => other,
+    };
+    Some(match expected.as_str() {
+        map if map.starts_with("map[") => format!("cannot restore map from {kind}"),
+        slice if slice.starts_with("[]") => format!("cannot restore slice from {kind}"),
+        structure if structure.contains('.') => format!("cannot restore struct from: {kind}"),
+        // Numbers become characters there.
+        "string" if kind == "int64" => return None,
+        scalar => format!("unrecognized type: {scalar}"),
+    })
 }
 
 /// 422 for a patch after which the object is none of its kind.
@@ -220,7 +277,7 @@ pub fn unfit(object: &str, why: impl Into<String>) -> Status {
     Status::invalid("", "", vec![machinery::field::FieldError::invalid(&path, object, why)])
 }
 
-fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String], builtin: bool) -> Result<(), String> {
+fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, reading: &Reading<'_>, builtin: bool) -> Result<(), String> {
     let problems = strict::check(value, ty);
     // Custom objects are decoded as they are: that a value is of the wrong type is for their validation to say, but
     // for metadata, which is every object's.
@@ -232,7 +289,10 @@ fn strictly(cx: &Context, ty: TypeRef<'_>, value: &mut Value, repeated: &[String
     let mut complaints: Vec<String> = unknown.map(ToString::to_string).collect();
     // Upstream decodes custom objects first and looks for unknown fields then; built-in ones in one go.
     let place = if builtin { complaints.len() } else { 0 };
-    complaints.splice(place..place, repeated.iter().cloned());
+    complaints.splice(place..place, reading.repeated.iter().cloned());
+    if let Some(document) = reading.json.filter(|_| builtin && complaints.len() > 1) {
+        machinery::json::in_document_order(document, &mut complaints);
+    }
     complain(cx, complaints)?;
     if builtin {
         strict::normalise(value, ty);
@@ -261,8 +321,9 @@ pub fn patch(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) ->
         return Err(Status::unsupported_media_type(accepted));
     }
     let json = || {
+        let doing = if media_type == patch::STRATEGIC { "" } else { "error decoding patch: " };
         let (value, repeated) =
-            machinery::json::parse_strict(body).map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+            machinery::json::parse_strict(body).map_err(|error| Status::bad_request(format!("{doing}{error}")))?;
         let repeated: Vec<String> = repeated.iter().map(|path| format!("duplicate field \"{path}\"")).collect();
         complain(cx, repeated).map_err(|why| unfit(&value.to_string(), why))?;
         Ok::<_, Status>(value)
@@ -272,7 +333,8 @@ pub fn patch(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) ->
         patch::MERGE => Patch::Merge(json()?),
         patch::STRATEGIC => Patch::Strategic(json()?),
         _ => {
-            let (value, complaints) = parse_yaml(body)?;
+            let (value, complaints) = parse_yaml(body)
+                .map_err(|why| Status::bad_request(format!("error decoding YAML: error converting YAML to JSON: {why}")))?;
             for complaint in complaints {
                 let complaint = format!("error converting YAML to JSON: {complaint}");
                 match cx.options.field_validation {
@@ -288,12 +350,20 @@ pub fn patch(cx: &Context, served: &Served, headers: &HeaderMap, body: &[u8]) ->
     })
 }
 
+/// Options that cannot be read are spoken of without the object that they are none of.
+fn without_object(mut status: Status) -> Status {
+    if let Some((_, why)) = status.message.split_once("(must be of type DeleteOptions): ") {
+        status.message = why.rsplit_once(" (").map_or(why, |(why, _)| why).to_owned();
+    }
+    status
+}
+
 /// The options of a deletion: from the body, or from the query when there is none.
 pub fn delete_options(headers: &HeaderMap, body: &[u8], query: &str) -> Result<DeleteOptions, Status> {
     if body.is_empty() {
         return DeleteOptions::from_query(query);
     }
-    let (value, _) = parse(headers, body, "DeleteOptions")?;
+    let (value, _) = parse(headers, body, "DeleteOptions").map_err(without_object)?;
     let kind = meta::kind(&value);
     if !kind.is_empty() && kind != "DeleteOptions" {
         return Err(Status::bad_request(format!("decoded object cannot be converted to DeleteOptions: {kind}")));

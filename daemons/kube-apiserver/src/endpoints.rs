@@ -52,7 +52,7 @@ pub async fn handle(
     }
     let Some(path) = &info.resource else { return paths::handle(server, &info.path, &user, parts, now).await };
     let Some(served) = server.registry.served(&path.group, &path.version, &path.resource) else {
-        return Err(Status::no_such_path());
+        return paths::nothing_at(server, &info.path);
     };
     // CVE-2019-11247: what belongs to no namespace is not found below one, where other rights apply. `namespaces` names itself.
     if !served.resource.namespaced && !path.namespace.is_empty() && path.resource != "namespaces" {
@@ -170,7 +170,11 @@ impl Call<'_> {
     }
 
     pub fn accept(&self, views: bool) -> Result<Accept, Status> {
-        negotiate(&self.parts.headers, self.query, self.offer(views, false))
+        let accept = negotiate(&self.parts.headers, self.query, self.offer(views, false))?;
+        if accept.view == respond::accept::View::Table {
+            respond::table::Include::check(self.query)?;
+        }
+        Ok(accept)
     }
 
     /// The namespace to look in: none for namespaces themselves, whose path names one.
@@ -190,8 +194,8 @@ impl Call<'_> {
     }
 
     /// The options in the query, with fields as the store names them.
-    fn list_options(&self) -> Result<ListOptions, Status> {
-        let mut options = ListOptions::parse(self.query)?;
+    fn list_options(&self, parse: fn(&str) -> Result<ListOptions, Status>) -> Result<ListOptions, Status> {
+        let mut options = parse(self.query)?;
         if !options.fields.is_empty() {
             options.fields = self.served.strategy.stored_selector(options.fields);
         }
@@ -200,14 +204,14 @@ impl Call<'_> {
 
     async fn list(&self) -> Result<Response<Body>, Status> {
         let accept = self.accept(true)?;
-        let options = self.list_options()?;
+        let options = self.list_options(ListOptions::parse_list)?;
         let page = self.server.registry.list(self.served, self.namespace(), &options).await?;
         Ok(respond::list(accept, self.served, page, self.query, self.cx.now))
     }
 
     async fn watch(&self) -> Result<Response<Body>, Status> {
         let accept = negotiate(&self.parts.headers, self.query, self.offer(true, true))?;
-        let mut options = self.list_options()?;
+        let mut options = self.list_options(ListOptions::parse)?;
         let legacy_name = !self.path.name.is_empty() && options.fields.is_empty();
         if legacy_name {
             options.fields = machinery::selector::FieldSelector::equal("metadata.name", &self.path.name);
@@ -265,7 +269,7 @@ impl Call<'_> {
         let accept = self.accept(false)?;
         let options = body::delete_options(&self.parts.headers, bytes, self.query)?;
         options.check()?;
-        let list = self.list_options()?;
+        let list = self.list_options(ListOptions::parse_list)?;
         let registry = &self.server.registry;
         let (items, revision) = registry.delete_collection(&self.cx, self.served, self.namespace(), &list, &options).await?;
         let answer = serde_json::json!({"kind": self.served.resource.list_kind, "apiVersion": self.served.api_version(),

@@ -57,6 +57,23 @@ pub async fn handle(
     answer
 }
 
+/// The answer for a path that nothing serves: upstream's groups say it with a Status, everything else is a plain text.
+pub fn nothing_at(server: &Server, path: &str) -> Result<Response<Body>, Status> {
+    let mut segments = path.trim_matches('/').split('/');
+    let in_group = match (segments.next(), segments.next(), segments.next()) {
+        (Some("api" | "openapi"), Some(_), _) => true,
+        (Some("apis"), Some(group), Some(_)) => {
+            let registered = server.registry.all();
+            registered.iter().any(|served| served.resource.group == group && served.custom().is_none())
+        }
+        _ => false,
+    };
+    if in_group {
+        return Err(Status::no_such_path());
+    }
+    Ok(respond::text(StatusCode::NOT_FOUND, "404 page not found\n"))
+}
+
 /// Discovery of one group or version, or one OpenAPI v3 document.
 fn document(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>, Status> {
     if let Some(name) = path.strip_prefix("/openapi/v3/") {
@@ -71,7 +88,7 @@ fn document(server: &Server, path: &str, parts: &Parts) -> Result<Response<Body>
         ["apis", group] => (discovery::group(server, group), true),
         _ => (None, true),
     };
-    let value = value.ok_or_else(Status::no_such_path)?;
+    let Some(value) = value else { return nothing_at(server, path) };
     let query = parts.uri.query().unwrap_or_default();
     let wire = match negotiate(&parts.headers, query, Offer { protobuf, views: false, watch: false }) {
         Ok(accept) => accept.wire,

@@ -1,4 +1,4 @@
-//! Reads JSON strictly: repeated keys are reported with their path, errors carry line and column, depth is bounded.
+//! Reads JSON strictly: repeated keys are reported with their path, errors are worded as Go's, depth is bounded.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write as _};
@@ -6,22 +6,11 @@ use std::fmt::{self, Write as _};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// The input is not JSON, or is nested deeper than [`DEPTH_MAX`], serde_json's limit.
+/// The input is not JSON, or is nested deeper than [`DEPTH_MAX`]. Worded as Go's reader does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} at line {line} column {column}")]
+#[error("{message}")]
 pub struct JsonError {
     pub message: String,
-    pub line: usize,
-    pub column: usize,
-}
-
-impl From<serde_json::Error> for JsonError {
-    fn from(e: serde_json::Error) -> Self {
-        let full = e.to_string();
-        let tail = format!(" at line {} column {}", e.line(), e.column());
-        let message = full.strip_suffix(&tail).unwrap_or(&full).to_owned();
-        Self { message, line: e.line(), column: e.column() }
-    }
 }
 
 /// Levels of lists and objects that [`parse_strict`] and serde_json read at most.
@@ -47,15 +36,38 @@ const DUPLICATES_MAX: usize = 100;
 pub fn parse_strict(input: &[u8]) -> Result<(Value, Vec<String>), JsonError> {
     let state = RefCell::new(State::default());
     let mut deserializer = serde_json::Deserializer::from_slice(input);
-    let value = Seed(&state).deserialize(&mut deserializer)?;
-    deserializer.end()?;
+    let read = Seed(&state).deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
+    let value = read.map_err(|error| {
+        // What Go would read and we do not (nesting, surrogates that stand alone) is said in serde_json's words.
+        let message = crate::gojson::syntax_error(input).unwrap_or_else(|| error.to_string());
+        JsonError { message }
+    })?;
     Ok((value, state.into_inner().duplicates))
+}
+
+/// Puts complaints about fields (`unknown field "spec.x"`, `duplicate field "spec.x"`) into the order in which a reader of the
+/// document comes upon them; a repeated field is one when it comes again.
+pub fn in_document_order(input: &[u8], complaints: &mut [String]) {
+    let state = RefCell::new(State { keys: Some(Vec::new()), ..State::default() });
+    let mut deserializer = serde_json::Deserializer::from_slice(input);
+    if Seed(&state).deserialize(&mut deserializer).is_err() {
+        return;
+    }
+    let keys = state.into_inner().keys.unwrap_or_default();
+    complaints.sort_by_cached_key(|complaint| {
+        let path = complaint.split_once('"').and_then(|(_, rest)| rest.strip_suffix('"')).unwrap_or_default();
+        let repeated = usize::from(complaint.starts_with("duplicate"));
+        let mut places = keys.iter().enumerate().filter(|(_, key)| *key == path).map(|(at, _)| at);
+        places.nth(repeated).unwrap_or(usize::MAX)
+    });
 }
 
 #[derive(Default)]
 struct State {
     path: Vec<Step>,
     duplicates: Vec<String>,
+    /// The path of every key in order, when that is asked for.
+    keys: Option<Vec<String>>,
 }
 
 enum Step {
@@ -68,6 +80,20 @@ impl State {
         if self.duplicates.len() >= DUPLICATES_MAX {
             return;
         }
+        let text = self.path_of(key);
+        if !self.duplicates.contains(&text) {
+            self.duplicates.push(text);
+        }
+    }
+
+    fn visit(&mut self, key: &str) {
+        if self.keys.is_some() {
+            let path = self.path_of(key);
+            self.keys.iter_mut().for_each(|keys| keys.push(path.clone()));
+        }
+    }
+
+    fn path_of(&self, key: &str) -> String {
         let mut text = String::new();
         for step in &self.path {
             match step {
@@ -86,9 +112,7 @@ impl State {
             text.push('.');
         }
         text.push_str(key);
-        if !self.duplicates.contains(&text) {
-            self.duplicates.push(text);
-        }
+        text
     }
 }
 
@@ -157,6 +181,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             if out.contains_key(&key) {
                 self.0.borrow_mut().report(&key);
             }
+            self.0.borrow_mut().visit(&key);
             self.0.borrow_mut().path.push(Step::Key(key));
             let value = access.next_value_seed(self)?;
             // The step pushed above is on top: nested values pop what they push.
@@ -183,18 +208,42 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_where() {
-        let e = parse_strict(b"{\n  \"a\": nope}").unwrap_err();
-        assert_eq!((e.line, e.column), (2, 9));
-        assert_eq!(e.to_string(), "expected ident at line 2 column 9");
+    fn errors_are_worded_as_go() {
+        let error = |input: &str| parse_strict(input.as_bytes()).unwrap_err().to_string();
+        assert_eq!(error("{\n  \"a\": nope}"), "invalid character 'o' in literal null (expecting 'u')");
         for bad in ["", "{", "[1,]", "{\"a\":1}x", "\"\\ud800\"", "01", "\u{feff}{}"] {
             assert!(parse_strict(bad.as_bytes()).is_err(), "{bad}");
         }
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         let (deepest, _) = parse_strict(nested(DEPTH_MAX).as_bytes()).unwrap();
         assert_eq!(depth(&deepest), DEPTH_MAX);
-        assert!(parse_strict(nested(DEPTH_MAX + 1).as_bytes()).is_err());
-        let deep = "[".repeat(100_000);
-        assert!(parse_strict(deep.as_bytes()).unwrap_err().message.contains("recursion limit"));
+        assert_eq!(error(&nested(DEPTH_MAX + 1)), "exceeded max depth");
+        assert_eq!(error(&"[".repeat(100_000)), "exceeded max depth");
+    }
+
+    #[test]
+    fn complaints_in_order() {
+        let input = br#"{"metadata":{"name":"a","z":1,"a":2,"name":"a"},"z":0,"data":{"a":1,"a":2},"b":[{"y":1}]}"#;
+        let mut complaints = [
+            "unknown field \"b[0].y\"",
+            "unknown field \"metadata.a\"",
+            "unknown field \"metadata.z\"",
+            "unknown field \"z\"",
+            "duplicate field \"data.a\"",
+            "duplicate field \"metadata.name\"",
+        ]
+        .map(str::to_owned);
+        in_document_order(input, &mut complaints);
+        assert_eq!(
+            complaints,
+            [
+                "unknown field \"metadata.z\"",
+                "unknown field \"metadata.a\"",
+                "duplicate field \"metadata.name\"",
+                "unknown field \"z\"",
+                "duplicate field \"data.a\"",
+                "unknown field \"b[0].y\"",
+            ]
+        );
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod field;
+pub mod gojson;
 pub mod gotext;
 pub mod gvk;
 pub mod json;

@@ -31,6 +31,11 @@ pub fn max_len_message(max: usize) -> String {
     format!("must be no more than {max} characters")
 }
 
+/// `must be no more than N bytes`, of what labels are made of
+pub fn max_bytes_message(max: usize) -> String {
+    format!("must be no more than {max} bytes")
+}
+
 /// `must be between LO and HI, inclusive`
 pub fn range_message(lo: i64, hi: i64) -> String {
     format!("must be between {lo} and {hi}, inclusive")
@@ -162,7 +167,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     if name.is_empty() {
         errors.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        errors.push(format!("name part {}", max_len_message(LABEL_MAX)));
+        errors.push(format!("name part {}", max_bytes_message(LABEL_MAX)));
     }
     if !is_qualified(name) {
         errors.push(format!("name part {}", part()));
@@ -173,7 +178,7 @@ pub fn qualified_name(value: &str) -> Vec<String> {
 pub fn label_value(value: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if value.len() > LABEL_MAX {
-        errors.push(max_len_message(LABEL_MAX));
+        errors.push(max_bytes_message(LABEL_MAX));
     }
     if !value.is_empty() && !is_qualified(value) {
         errors.push(regex_message(VALUE_MSG, VALUE_FMT, &["MyValue", "my_value", "12345"]));

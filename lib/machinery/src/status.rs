@@ -323,6 +323,11 @@ impl Status {
         Self::failure(403, Reason::Forbidden, message).about(resource, name)
     }
 
+    /// 500 without a reason, as upstream answers an error that is no Status.
+    pub fn unexpected(why: impl Into<String>) -> Self {
+        Self { status: "Failure".to_owned(), code: 500, message: why.into(), ..Self::default() }
+    }
+
     pub fn bad_request(why: impl Into<String>) -> Self {
         Self::failure(400, Reason::BadRequest, why)
     }

@@ -41,6 +41,10 @@ pub(super) fn is_builtin(group: &str, plural: &str) -> bool {
     schema::builtin().resources.iter().any(|r| r.group == group && r.plural == plural)
 }
 
+/// In the order in which upstream's discovery lists those of custom resources.
+const VERBS: [Verb; 8] =
+    [Verb::Delete, Verb::DeleteCollection, Verb::Get, Verb::List, Verb::Patch, Verb::Create, Verb::Update, Verb::Watch];
+
 /// What a definition serves: one entry for each version, over one store.
 fn served(registry: &Registry, client: &Arc<Client>, definition: &Value) -> Vec<Served> {
     let versions = definition["spec"]["versions"].as_array().map_or(&[][..], Vec::as_slice);
@@ -116,7 +120,7 @@ fn resource(definition: &Value, version: &Value) -> Resource {
         categories: list(&names["categories"]),
         namespaced: spec["scope"] == "Namespaced",
         list_kind: or(text(&spec["names"]["listKind"]), format!("{kind}List")),
-        verbs: Verb::ALL.to_vec(),
+        verbs: VERBS.to_vec(),
         subresources,
         storage_version: version["storage"] == true,
         served: version["served"] == true,

@@ -41,7 +41,7 @@ impl Registry {
             return Err(Status::forbidden(served.group_resource(), meta::name(object), why));
         }
         if !meta::text(object, &["metadata", "resourceVersion"]).trim_start_matches('0').is_empty() {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Status::unexpected("resourceVersion should not be set on objects to be created"));
         }
         if meta::name(object).is_empty() && name.is_empty() {
             return self.create_generated(cx, served, namespace, made).await;

@@ -39,14 +39,14 @@ impl Token {
     }
 
     fn decode(text: &str) -> Result<Self, Status> {
-        let invalid = || Status::bad_request("invalid continue token: continue key is not valid");
-        let token: Self = URL_SAFE_NO_PAD
-            .decode(text.trim_end_matches('='))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .ok_or_else(invalid)?;
+        let invalid = |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|_| invalid(String::new()))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|_| {
+            let why = machinery::gojson::syntax_error(&bytes);
+            invalid(why.map_or_else(String::new, |why| format!(": {why}")))
+        })?;
         let clean = !token.start.split('/').any(|part| part == "..") && !token.start.starts_with('/');
-        if token.v == TOKEN_VERSION && clean && !token.start.is_empty() { Ok(token) } else { Err(invalid()) }
+        if token.v == TOKEN_VERSION && clean && !token.start.is_empty() { Ok(token) } else { Err(invalid(String::new())) }
     }
 }
 
@@ -118,6 +118,9 @@ pub fn check_fields(served: &Served, options: &ListOptions) -> Result<(), Status
         let declared =
             served.custom().is_none_or(|custom| term.field.starts_with("metadata.") || custom.is_selectable(&term.field));
         if !declared || !served.store.is_selectable(&term.field) {
+            if served.custom().is_some() {
+                return Err(Status::bad_request(format!("field label not supported: {}", term.field)));
+            }
             return Err(served.store.unsupported_field(&term.field));
         }
     }

@@ -77,5 +77,9 @@ pub async fn apply(
         return Err(Status::unsupported_media_type(&[super::patch::JSON, super::patch::MERGE]));
     };
     let result = with_writer(served, manager, subresource, now, |writer| apply::apply(old, applied, ty, writer, force)).await?;
-    result.map_err(Status::from)
+    result.map_err(|error| match &error {
+        // Upstream's typed object is made where nobody expects an error of the client.
+        apply::ApplyError::Type { .. } => Status::unexpected(error.to_string()),
+        _ => Status::from(error),
+    })
 }

@@ -171,6 +171,14 @@ impl ListOptions {
         Ok(options)
     }
 
+    /// The options of a list, whose resourceVersion upstream looks at once more.
+    pub fn parse_list(query: &str) -> Result<Self, Status> {
+        Self::parse(query).map_err(|status| match status.code() {
+            500 => Status::bad_request(format!("invalid resource version: {}", status.message)),
+            _ => status,
+        })
+    }
+
     /// What must hold of a list's options.
     pub fn check_list(&self) -> Result<(), Status> {
         if self.send_initial_events.is_some() {
@@ -193,39 +201,46 @@ impl ListOptions {
 
     /// What must hold of a watch's options.
     pub fn check_watch(&self) -> Result<(), Status> {
-        match (self.send_initial_events, self.version_match) {
-            (Some(_), None) => Err(invalid(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            )),
-            (Some(_), Some(VersionMatch::Exact)) => {
-                Err(invalid("resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\""))
-            }
-            (None, Some(_)) => Err(invalid(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            )),
-            _ => Ok(()),
+        let mut errors = Vec::new();
+        if self.version_match.is_some() && self.send_initial_events.is_none() {
+            errors.push(forbidden(
+                "resourceVersionMatch",
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
+        match self.version_match {
+            None if self.send_initial_events.is_some() => errors.push(forbidden(
+                "resourceVersionMatch",
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            )),
+            Some(VersionMatch::Exact) => {
+                let path = machinery::field::Path::new("resourceVersionMatch");
+                errors.push(machinery::field::FieldError::not_supported(&path, "Exact", &["NotOlderThan"]));
+            }
+            _ => {}
+        }
+        if errors.is_empty() { Ok(()) } else { Err(Status::invalid(("meta.k8s.io", "ListOptions"), "", errors)) }
     }
 }
 
+fn forbidden(field: &str, detail: &str) -> machinery::field::FieldError {
+    machinery::field::FieldError::forbidden(&machinery::field::Path::new(field), detail)
+}
+
+/// `FIELD: Forbidden: WHY`.
 fn invalid(message: &str) -> Status {
-    let (field, rest) = message.split_once(": ").unwrap_or(("", message));
-    let path = machinery::field::Path::new(field);
-    let error = match rest.strip_prefix("Forbidden: ") {
-        Some(detail) => machinery::field::FieldError::forbidden(&path, detail),
-        None => machinery::field::FieldError::not_supported(&path, "Exact", &["NotOlderThan"]),
-    };
-    Status::invalid(("meta.k8s.io", "ListOptions"), "", vec![error])
+    let (field, detail) = message.split_once(": Forbidden: ").unwrap_or(("", message));
+    Status::invalid(("meta.k8s.io", "ListOptions"), "", vec![forbidden(field, detail)])
 }
 
 fn number(value: &str) -> Result<i64, Status> {
     value.parse().map_err(|_| Status::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax")))
 }
 
-/// Reads a resourceVersion.
+/// Reads a resourceVersion. What is none is an unexpected error, as upstream has it.
 pub fn resource_version(value: &str) -> Result<u64, Status> {
     value.parse().map_err(|_| {
-        Status::bad_request(format!(
+        Status::unexpected(format!(
             "resourceVersion: Invalid value: {value:?}: strconv.ParseUint: parsing {value:?}: invalid syntax"
         ))
     })

@@ -50,7 +50,10 @@ impl Registry {
             other => {
                 let old = old.ok_or_else(|| served.not_found(target.name))?;
                 let mut new = patched(served, old, other)?;
-                crate::body::settle_patched(cx, served, &mut new)?;
+                match other {
+                    Patch::Strategic(body) => crate::body::settle_merged(cx, served, &mut new, body)?,
+                    _ => crate::body::settle_patched(cx, served, &mut new)?,
+                }
                 Ok(Changed::Object(new))
             }
         };
@@ -104,11 +107,28 @@ pub fn patched(served: &Served, old: &Value, patch: &Patch) -> Result<Value, Sta
         Patch::Strategic(body) => {
             let ty = served.type_ref().ok_or_else(|| Status::unsupported_media_type(&[JSON, MERGE, APPLY]))?;
             new = patch::strategic::apply(&new, body, ty)?;
+            // Upstream decodes what comes of it into the type it had.
+            for field in ["apiVersion", "kind"] {
+                meta::as_object_mut(&mut new).insert(field.to_owned(), old[field].clone());
+            }
         }
         Patch::Apply(_) => return Err(Status::internal("an applied object is not a patch")),
     }
     check_kind(&new, old)?;
+    check_uid(served, &new, old)?;
     Ok(new)
+}
+
+/// What upstream's validation of an update says of a uid that a patch sets; twice, as metadata is looked at twice.
+fn check_uid(served: &Served, new: &Value, old: &Value) -> Result<(), Status> {
+    let given = meta::uid(new);
+    if given == meta::uid(old) || given.is_empty() {
+        return Ok(());
+    }
+    let path = machinery::field::Path::new("metadata").child("uid");
+    let error = machinery::field::FieldError::invalid(&path, given, "field is immutable");
+    let kind = (served.resource.group.as_str(), served.resource.kind.as_str());
+    Err(Status::invalid(kind, meta::name(old), vec![error.clone(), error]))
 }
 
 /// A patch cannot make another kind of an object.

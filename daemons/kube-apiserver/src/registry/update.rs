@@ -290,7 +290,12 @@ fn check_version(served: &Served, new: &mut Value, old: &Value, name: &str) -> R
         return Ok(());
     }
     if given != current {
-        super::options::resource_version(&given)?;
+        if given.parse::<u64>().is_err() {
+            return Err(Status::unexpected(format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                machinery::gotext::quote(&given)
+            )));
+        }
         return Err(Status::modified(served.group_resource(), name));
     }
     Ok(())
@@ -301,8 +306,16 @@ fn check_uid(served: &Served, new: &Value, old: &Value, name: &str) -> Result<()
     if given.is_empty() || given == current {
         return Ok(());
     }
-    let why = format!("Precondition failed: UID in precondition: {given}, UID in object meta: {current}");
-    Err(Status::conflict(served.group_resource(), name, why))
+    let namespace = meta::namespace(old);
+    let slash = if namespace.is_empty() { "" } else { "/" };
+    let resource = served.group_resource();
+    let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
+    let key = format!("/registry/{group}{}/{namespace}{slash}{name}", resource.resource);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in \
+         precondition: {given}, UID in object meta: {current}"
+    );
+    Err(Status::conflict(resource, name, why))
 }
 
 /// Whether nothing changed but the time in managedFields: such a write is not made.

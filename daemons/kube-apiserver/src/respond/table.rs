@@ -1,6 +1,7 @@
 //! Tables: the rows that `kubectl get` prints, made by the server so that every client shows the same.
 
 use jiff::Timestamp;
+use machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::partial;
@@ -16,6 +17,17 @@ pub enum Include {
 }
 
 impl Include {
+    /// Refuses what is none of the three.
+    pub fn check(query: &str) -> Result<(), Status> {
+        match crate::request_info::query_value(query, "includeObject").as_deref() {
+            None | Some("" | "None" | "Metadata" | "Object") => Ok(()),
+            Some(other) => Err(Status::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+                machinery::gotext::quote(other)
+            ))),
+        }
+    }
+
     pub fn parse(query: &str) -> Self {
         match crate::request_info::query_value(query, "includeObject").as_deref() {
             Some("None") => Self::None,
@@ -57,5 +69,5 @@ fn row(served: &Served, object: Value, include: Include, now: Timestamp) -> Valu
         Include::Metadata => partial(&object),
         Include::Object => object,
     };
-    if object.is_null() { json!({"cells": cells}) } else { json!({"cells": cells, "object": object}) }
+    json!({"cells": cells, "object": object})
 }

@@ -60,7 +60,7 @@ async fn errors_are_statuses() {
         assert_eq!((got, status["reason"].as_str()), (code, Some(reason)), "{method} {path}: {status}");
         assert_eq!(status["kind"], "Status");
     };
-    check("GET", "/nope", Value::Null, 404, "NotFound").await;
+    check("GET", "/api/v9", Value::Null, 404, "NotFound").await;
     check("GET", "/apis/apps/v9/deployments", Value::Null, 404, "NotFound").await;
     check("GET", &format!("{CONFIG_MAPS}/none"), Value::Null, 404, "NotFound").await;
     check("PUT", CONFIG_MAPS, Value::Null, 405, "MethodNotAllowed").await;

@@ -29,7 +29,8 @@ pub use walk::TypeError;
 use crate::status::{Cause, Status};
 use crate::{meta, time};
 
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Where client-side apply keeps what it applied last.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Annotations of one object may hold this many bytes.
 const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 /// Owner of what an object held before anyone's fields were recorded.
@@ -364,7 +365,7 @@ fn allowed_by_last_applied(live: &Value, bare: &Value, ty: TypeRef<'_>, version:
 fn sync_last_applied(object: &mut Value, applied: &Value) {
     let mut applied = applied.clone();
     meta::set_annotation(&mut applied, LAST_APPLIED, None);
-    let text = format!("{applied}\n");
+    let text = crate::gotext::json(&applied) + "\n";
     let others: usize = meta::annotations(object)
         .into_iter()
         .flatten()

@@ -4,7 +4,7 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
-use crate::status::{Cause, Details, Reason, Status};
+use crate::status::{Reason, Status};
 
 /// Why a patch cannot be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,13 +25,12 @@ impl From<PatchError> for Status {
         match e {
             PatchError::Malformed(m) => Self::bad_request(m),
             PatchError::TooLarge(m) => Self::too_large(m),
-            // Upstream hides why; the cause tells it.
-            PatchError::Unprocessable(m) => Self {
+            // As upstream, which does not tell what.
+            PatchError::Unprocessable(_) => Self {
                 status: "Failure".to_owned(),
                 code: 422,
                 reason: Reason::Invalid,
                 message: "the server rejected our request due to an error in our request".to_owned(),
-                details: Some(Box::new(Details { causes: vec![Cause { message: m, ..Cause::default() }], ..Details::default() })),
                 ..Self::default()
             },
         }

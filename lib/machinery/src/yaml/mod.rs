@@ -14,7 +14,7 @@ pub use emit::to_string;
 
 /// The input is not YAML, or breaks a limit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line}, column {column}: {message}")]
+#[error("yaml: line {line}: {message}")]
 pub struct YamlError {
     pub message: String,
     pub line: u64,
@@ -53,6 +53,15 @@ pub fn to_values(input: &str) -> Result<Vec<Value>, YamlError> {
         }
     }
     serde_yaml::from_multiple_with_options(input, options()).map_err(YamlError::from)
+}
+
+/// The same for files of users, in which a key that is repeated has its last value, as kubectl reads them.
+pub fn to_values_repeating(input: &str) -> Result<Vec<Value>, YamlError> {
+    to_values(input).or_else(|error| {
+        let mut options = options();
+        options.duplicate_keys = serde_yaml::options::DuplicateKeyPolicy::LastWins;
+        serde_yaml::from_multiple_with_options(input, options).map_err(|_| error)
+    })
 }
 
 /// Reads exactly one document; an empty one is null.
@@ -103,8 +112,39 @@ impl From<serde_yaml::Error> for YamlError {
     fn from(e: serde_yaml::Error) -> Self {
         let (line, column) = e.location().map_or((0, 0), |l| (l.line(), l.column()));
         let text = e.without_snippet().to_string();
-        let message = text.split(" at line ").next().unwrap_or_default().to_owned();
+        let (message, at) = go_words(text.split(" at line ").next().unwrap_or_default());
+        let line = if at == Place::Token { line } else { line.saturating_sub(1).max(1) };
         Self { message, line, column }
+    }
+}
+
+/// What Go's reader counts lines to: the line of what is wrong, or the lines before it.
+#[derive(PartialEq)]
+enum Place {
+    Token,
+    Before,
+}
+
+/// The words of Go's reader for what users meet; others stay as they are.
+fn go_words(message: &str) -> (String, Place) {
+    const WORDS: [(&str, &str, Place); 10] = [
+        ("tabs disallowed", "found character that cannot start any token", Place::Token),
+        ("cannot start any token", "found character that cannot start any token", Place::Token),
+        ("mapping values are not allowed", "mapping values are not allowed in this context", Place::Token),
+        ("invalid indentation in multiline quoted scalar", "found unexpected end of stream", Place::Token),
+        ("unexpected end of stream", "found unexpected end of stream", Place::Token),
+        ("could not find expected ':'", "could not find expected ':'", Place::Token),
+        ("simple key expect", "could not find expected ':'", Place::Token),
+        ("unclosed bracket", "did not find expected node content", Place::Token),
+        ("did not find expected ',' or '}'", "did not find expected ',' or '}'", Place::Before),
+        ("did not find expected ',' or ']'", "did not find expected ',' or ']'", Place::Before),
+    ];
+    match WORDS.into_iter().find(|(part, _, _)| message.contains(part)) {
+        Some((_, words, at)) => (words.to_owned(), at),
+        None => match message.rfind("did not find expected") {
+            Some(at) => (message[at..].to_owned(), Place::Before),
+            None => (message.to_owned(), Place::Token),
+        },
     }
 }
 
