@@ -7,6 +7,7 @@ mod commands;
 mod completion;
 mod daemons;
 mod kube;
+mod kuberc;
 mod lab;
 mod output;
 mod pause;
@@ -62,6 +63,13 @@ fn main() -> ExitCode {
     end_quietly_with_the_reader();
     daemon::install_crypto();
     clap_complete::CompleteEnv::with_factory(Kctl::command).complete();
+    let words = match kuberc::apply(words, Kctl::command) {
+        Ok(words) => words,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let kctl = match Kctl::try_parse_from(&words) {
         Ok(kctl) => kctl,
         Err(error) => {

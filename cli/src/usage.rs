@@ -19,7 +19,17 @@ pub fn message(error: &clap::Error, words: &[String]) -> Option<String> {
                 let letter = argument.chars().nth(1).unwrap_or_default();
                 help(format!("unknown shorthand flag: {letter:?} in {}", word.unwrap_or(&argument)))
             }
-            None => Some(format!("error: unknown command {argument:?} for {:?}", path(words))),
+            None => {
+                let path = path(words);
+                let takes_none = ["kctl api-resources", "kctl api-versions"].contains(&path.as_str());
+                Some(match takes_none {
+                    true => format!("error: unexpected arguments: [{argument}]\nSee '{path} -h' for help and examples"),
+                    false if path == "kctl apply" => {
+                        format!("error: Unexpected args: [{argument}]\nSee '{path} -h' for help and examples")
+                    }
+                    false => format!("error: unknown command {argument:?} for {path:?}"),
+                })
+            }
         },
         ErrorKind::InvalidSubcommand => {
             let wrong = text(ContextKind::InvalidSubcommand).unwrap_or_default();
@@ -53,15 +63,27 @@ pub fn message(error: &clap::Error, words: &[String]) -> Option<String> {
                 },
                 None => valid(error, &value),
             };
-            help(format!("invalid argument {value:?} for {:?} flag: {}", flags(&argument), reason))
+            match flag(&argument) {
+                // What kubectl looks at after the flags are read.
+                "--validate" => Some(format!("error: {reason}")),
+                "--request-timeout" => Some(format!("error: {TIMEOUT}")),
+                "--sort-by" if path(words) == "kctl api-resources" => Some("error: --sort-by accepts only name or kind".into()),
+                _ => help(format!("invalid argument {value:?} for {:?} flag: {}", flags(&argument), reason)),
+            }
         }
         ErrorKind::ArgumentConflict => {
             let other = text(ContextKind::PriorArg).unwrap_or_default();
+            if path(words) == "kctl apply" && !argument.starts_with('-') {
+                let extra = words.last().map(String::as_str).unwrap_or_default();
+                return Some(format!("error: Unexpected args: [{extra}]\nSee 'kctl apply -h' for help and examples"));
+            }
             Some(format!("error: {} and {} are mutually exclusive", flag(&argument), flag(&other)))
         }
         _ => None,
     }
 }
+
+const TIMEOUT: &str = "Invalid timeout value. Timeout must be a single integer in seconds, or an integer followed by a corresponding time unit (e.g. 1s | 2m | 3h)";
 
 /// Commands that may have been meant: two letters away, or begun, as cobra has it.
 fn similar(wrong: &str) -> Vec<String> {

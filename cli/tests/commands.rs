@@ -156,13 +156,23 @@ fn apply_creates_and_changes() {
     let file = server.home().join("pod.yaml");
     std::fs::write(&file, "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\n").unwrap();
     let line = format!("apply -f {}", file.display());
-    let path = format!("{PODS}/a?fieldManager=kctl&force=true&fieldValidation=Strict");
-    let apply = |answer: Value| Answer::ok("PATCH", &path, answer);
-    let mut changed = pod("a");
-    changed["metadata"]["resourceVersion"] = "6".into();
-    check(&line, vec![apply(pod("a"))], "pod/a created\n", "", 0);
-    check(&line, vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a")), apply(pod("a"))], "pod/a unchanged\n", "", 0);
-    check(&line, vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a")), apply(changed)], "pod/a configured\n", "", 0);
+    let query = "fieldManager=kubectl-client-side-apply&fieldValidation=Strict";
+    let path = format!("{PODS}/a?{query}");
+    check(&line, vec![Answer::ok("POST", &format!("{PODS}?{query}"), pod("a"))], "pod/a created\n", "", 0);
+    let applied = |text: &str| {
+        let mut pod = pod("a");
+        pod["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/last-applied-configuration": text});
+        Answer::ok("GET", &format!("{PODS}/a"), pod)
+    };
+    let last =
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"annotations\":{},\"name\":\"a\",\"namespace\":\"default\"}}\n";
+    check(&line, vec![applied(last)], "pod/a unchanged\n", "", 0);
+    let patched = || Answer::ok("PATCH", &path, pod("a"));
+    check(&line, vec![applied("{\"metadata\":{\"labels\":{\"app\":\"web\"}}}"), patched()], "pod/a configured\n", "", 0);
+    let warning = "Warning: resource pods/a is missing the kubectl.kubernetes.io/last-applied-configuration annotation which is \
+        required by kctl apply. kctl apply should only be used on resources created declaratively by either kctl create \
+        --save-config or kctl apply. The missing annotation will be patched automatically.\n";
+    check(&line, vec![Answer::ok("GET", &format!("{PODS}/a"), pod("a")), patched()], "pod/a configured\n", warning, 0);
     let invalid = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422, "message": "Pod \"a\" is invalid",
         "details": {"kind": "Pod", "name": "a", "causes": [
@@ -171,7 +181,7 @@ fn apply_creates_and_changes() {
     });
     check(
         &line,
-        vec![Answer::new("PATCH", &path, 422, invalid)],
+        vec![Answer::new("POST", &format!("{PODS}?{query}"), 422, invalid)],
         "",
         "The Pod \"a\" is invalid: \n* spec.containers: Required value\n* spec.x: Invalid value: 1\n",
         1,

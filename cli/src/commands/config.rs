@@ -94,7 +94,7 @@ struct GetContextsArgs {
 
 #[derive(Args, Clone, Debug)]
 struct SetContextArgs {
-    #[arg(required_unless_present = "current", add = ArgValueCompleter::new(complete::contexts))]
+    #[arg(add = ArgValueCompleter::new(complete::contexts))]
     name: Option<String>,
     /// The context in use
     #[arg(long, conflicts_with = "name")]
@@ -112,6 +112,12 @@ struct SetClusterArgs {
 #[derive(Args, Clone, Debug)]
 struct SetCredentialsArgs {
     name: String,
+    /// Name to log in with
+    #[arg(long)]
+    username: Option<String>,
+    /// Password to log in with
+    #[arg(long)]
+    password: Option<String>,
     /// Keep certificate and key in the file
     #[arg(long)]
     embed_certs: bool,
@@ -332,11 +338,7 @@ fn redact(config: &mut Value) {
 
 fn get_contexts(args: &GetContextsArgs, globals: &Globals) -> Result<()> {
     let config = merged(globals)?;
-    if let Some(name) = &args.name
-        && find(&config, "contexts", name).is_none()
-    {
-        return Err(Error::message(format!("context {name} not found")));
-    }
+    let unknown = args.name.as_ref().filter(|name| find(&config, "contexts", name).is_none());
     let current = globals.context.clone().unwrap_or_else(|| current(&config));
     let contexts = config["contexts"]
         .as_array()
@@ -358,7 +360,10 @@ fn get_contexts(args: &GetContextsArgs, globals: &Globals) -> Result<()> {
         text += &format!("{mark}\t{name}\t{}\t{}\t{}\n", field("cluster"), field("user"), field("namespace"));
     }
     print!("{}", tabs::align(&text, tabs::TABLE));
-    Ok(())
+    match unknown {
+        Some(name) => Err(Error::message(format!("context {name} not found"))),
+        None => Ok(()),
+    }
 }
 
 fn names(globals: &Globals, list: &str) -> Result<()> {
@@ -394,7 +399,9 @@ fn said(what: &str, name: &str, existed: bool) {
 fn set_context(args: &SetContextArgs, globals: &Globals) -> Result<()> {
     let name = if args.current { current(&merged(globals)?) } else { args.name.clone().unwrap_or_default() };
     if name.is_empty() {
-        return Err(Error::message("no current context is set"));
+        let why =
+            if args.current { "no current context is set" } else { "you must specify a non-empty context name or --current" };
+        return Err(Error::message(why));
     }
     let (file, existed) = file_of(globals, "contexts", &name)?;
     let text = |value: &Option<String>| value.as_deref().map(Value::from);
@@ -423,6 +430,9 @@ fn set_file(fields: &mut Value, name: &str, file: Option<&PathBuf>, embedded: bo
 }
 
 fn set_cluster(args: &SetClusterArgs, globals: &Globals) -> Result<()> {
+    if globals.insecure_skip_tls_verify == Some(true) && globals.certificate_authority.is_some() {
+        return Err(Error::message("you cannot specify a certificate authority and insecure mode at the same time"));
+    }
     let (file, existed) = file_of(globals, "clusters", &args.name)?;
     change(&file, |config| {
         let fields = item(config, "clusters", "cluster", &args.name)?;
@@ -440,10 +450,20 @@ fn set_cluster(args: &SetClusterArgs, globals: &Globals) -> Result<()> {
 }
 
 fn set_credentials(args: &SetCredentialsArgs, globals: &Globals) -> Result<()> {
+    if globals.token.is_some() && args.username.is_some() {
+        return Err(Error::message(
+            "you cannot specify more than one authentication method at the same time: --token, --username/--password",
+        ));
+    }
     let (file, _) = file_of(globals, "users", &args.name)?;
     change(&file, |config| {
         let fields = item(config, "users", "user", &args.name)?;
-        fill(fields, &[("token", globals.token.as_deref().map(Value::from))]);
+        let values = [
+            ("token", globals.token.as_deref().map(Value::from)),
+            ("username", args.username.as_deref().map(Value::from)),
+            ("password", args.password.as_deref().map(Value::from)),
+        ];
+        fill(fields, &values);
         set_file(fields, "client-certificate", globals.client_certificate.as_ref(), args.embed_certs)?;
         set_file(fields, "client-key", globals.client_key.as_ref(), args.embed_certs)
     })?;

@@ -6,7 +6,10 @@ use clap::{Args, ValueEnum};
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
-use super::{targets::Targets, wait};
+use super::{
+    targets::{NOTHING_NAMED, Targets},
+    wait,
+};
 use crate::{
     kube::{Error, Info, Request, Result, Session, globals::duration, select},
     output::format::DryRunFlag,
@@ -59,7 +62,7 @@ pub struct DeleteArgs {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Cascade {
+pub enum Cascade {
     /// They are deleted afterwards
     #[value(alias = "true")]
     Background,
@@ -70,6 +73,17 @@ enum Cascade {
     Orphan,
 }
 
+impl Cascade {
+    /// As the API names it.
+    pub fn policy(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
 pub async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
     if args.output.as_deref().is_some_and(|output| output != "name") {
         let output = args.output.unwrap_or_default();
@@ -77,10 +91,7 @@ pub async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
     }
     args.targets.selectors.check()?;
     if args.targets.words.is_empty() && args.targets.files.is_empty() {
-        return Err(Error::message(
-            "You must provide one or more resources by argument or filename.\n\
-             Example resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'",
-        ));
+        return Err(Error::message(NOTHING_NAMED));
     }
     let grace = grace(&args)?;
     if grace == Some(0) {
@@ -164,12 +175,7 @@ async fn infos(args: &DeleteArgs, session: &Session) -> Result<(Vec<Info>, Vec<E
 
 /// Deletes and says so. The object's uid is returned if the server told it.
 async fn delete(args: &DeleteArgs, session: &Session, info: &Info, grace: Option<i64>) -> Result<Option<String>> {
-    let policy = match args.cascade {
-        Cascade::Background => "Background",
-        Cascade::Foreground => "Foreground",
-        Cascade::Orphan => "Orphan",
-    };
-    let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": policy});
+    let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": args.cascade.policy()});
     if let Some(seconds) = grace {
         options["gracePeriodSeconds"] = seconds.into();
     }

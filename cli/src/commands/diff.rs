@@ -8,11 +8,14 @@ use std::{
 };
 
 use clap::Args;
+use machinery::status::Reason;
 use serde_json::Value;
 
-use super::apply::How;
-use crate::kube::{Error, Files, Info, Request, Result, Session};
+use super::apply::{How, bare, three_way_patch};
+use crate::kube::{Error, Files, Info, Request, Result, Session, session::APPLY_PATCH};
 
+/// Tries while an object keeps changing; the last does without a lock.
+const TRIES_MAX: u32 = 4;
 /// The code of an error: 1 is that there are differences.
 const FAILED: u8 = 2;
 
@@ -54,22 +57,19 @@ async fn compare(args: &DiffArgs, session: &Session) -> Result<u8> {
         return Err(Error::message("must specify one of -f and -k"));
     }
     args.how.check()?;
-    let infos = args.how.infos(&args.files, session).await?;
+    let (infos, errors) = args.how.infos(&args.files, session).await?;
+    Error::all(errors)?;
     let (live, merged) = (Directory::new("LIVE")?, Directory::new("MERGED")?);
     for info in &infos {
-        let before = match session.json(Request::get(info.path())).await {
-            Ok(object) => Some(object),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(time) = before.as_ref().and_then(machinery::meta::deletion_timestamp) {
-            eprintln!("Warning: Detected changes to resource {} which is currently being deleted (since {time}).", info.name);
+        let (before, after) = states(args, session, info).await?;
+        if before.as_ref().and_then(machinery::meta::deletion_timestamp).is_some() {
+            eprintln!("Warning: Detected changes to resource {} which is currently being deleted.", info.name);
         }
-        // As an apply would leave it.
-        let after = session.json(args.how.request(info.path(), info).query("dryRun", "All")).await?;
         let (before, after) = shown(before, after, args.show_managed_fields, args.show_secrets);
         let name = file_name(info);
-        live.write(&name, before.as_ref())?;
+        // What kubectl shows of a secret that is not there yet.
+        let none = (before.is_none() && after["kind"] == "Secret" && !args.show_secrets).then_some(Value::Null);
+        live.write(&name, before.as_ref().or(none.as_ref()))?;
         merged.write(&name, Some(&after))?;
     }
     let external = std::env::var("KUBECTL_EXTERNAL_DIFF").unwrap_or_default();
@@ -81,6 +81,45 @@ async fn compare(args: &DiffArgs, session: &Session) -> Result<u8> {
         Some(code @ (0 | 1)) => Ok(u8::from(code == 1)),
         _ => Err(failed(status.to_string())),
     }
+}
+
+/// The object as it is, and as an apply would leave it. Tried again while others change it.
+async fn states(args: &DiffArgs, session: &Session, info: &Info) -> Result<(Option<Value>, Value)> {
+    let mut tries = 1;
+    loop {
+        let before = match session.json(Request::get(info.path())).await {
+            Ok(object) => Some(object),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        match applied(args, session, info, before.as_ref(), tries < TRIES_MAX).await {
+            Ok(after) => return Ok((before, after)),
+            Err(error) if !args.how.server_side && error.is(Reason::Conflict) && tries < TRIES_MAX => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What the server says that an apply would leave. `locked` is to refuse when the object is no longer what was read.
+async fn applied(args: &DiffArgs, session: &Session, info: &Info, before: Option<&Value>, locked: bool) -> Result<Value> {
+    let request = match before {
+        _ if args.how.server_side => {
+            Request::patch(info.path(), APPLY_PATCH, &info.object).query("force", args.how.force_conflicts)
+        }
+        None => Request::post(info.resource.path(&info.namespace, None), &info.object),
+        Some(before) => {
+            let mut patch = three_way_patch(&bare(&info.object), before).map_err(|error| Error::message(error.to_string()))?;
+            if patch.is_empty() {
+                return Ok(before.clone());
+            }
+            if locked {
+                let version = before["metadata"]["resourceVersion"].clone();
+                machinery::meta::metadata_mut(&mut patch.body).insert("resourceVersion".into(), version);
+            }
+            Request::patch(info.path(), patch.kind, &patch.body)
+        }
+    };
+    session.json(request.query("fieldManager", args.how.own_manager()).query("dryRun", "All")).await
 }
 
 /// `apps.v1.Deployment.default.web`.

@@ -1,17 +1,21 @@
 //! `kctl edit`: changes an object in an editor.
 
 use std::{
-    io::IsTerminal,
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use clap::Args;
+use machinery::status::Reason;
 use serde_json::Value;
 
-use super::targets::{Targets, patch, two_way};
+use super::{
+    apply,
+    targets::{NOTHING_NAMED, Targets, patch, two_way},
+};
 use crate::{
-    kube::{Error, Info, Result, Session, manifest},
+    kube::{Error, Info, Request, Result, Session, manifest},
     output::{
         OutputFlags,
         format::{DryRun, Reporter, json_text},
@@ -35,16 +39,25 @@ pub struct EditArgs {
     subresource: Option<String>,
     #[command(flatten)]
     output: OutputFlags,
+    /// Show the patch that is sent
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    output_patch: bool,
 }
 
 pub async fn run(args: EditArgs, session: &Session) -> Result<()> {
     let as_json = args.output.output.as_deref() == Some("json");
-    let mut reporter = Reporter::new(&OutputFlags::default(), DryRun::No)?;
+    if args.targets.words.is_empty() && args.targets.files.is_empty() {
+        return Err(Error::message(NOTHING_NAMED));
+    }
+    let mut reporter = Reporter::new(&args.output, DryRun::No)?;
     let (infos, errors) = args.targets.fetch(session).await?;
     Error::all(errors)?;
     let mut failures = Vec::new();
     for info in infos {
-        match edit(session, &info, as_json).await {
+        let mut original = info.object.clone();
+        machinery::meta::metadata_mut(&mut original).remove("managedFields");
+        let send = async |edited: &Value| change(&args, session, &info, &original, edited).await;
+        match edit(&info, &original, as_json, send).await {
             Ok(Some(after)) => reporter.done(&info, &after, "edited")?,
             Ok(None) => eprintln!("Edit cancelled, no changes made."),
             Err(error) => failures.push(error),
@@ -53,13 +66,57 @@ pub async fn run(args: EditArgs, session: &Session) -> Result<()> {
     Error::all(failures)
 }
 
-/// The object after the change, or nothing if there was none.
-async fn edit(session: &Session, info: &Info, as_json: bool) -> Result<Option<Value>> {
-    let mut original = info.object.clone();
-    machinery::meta::metadata_mut(&mut original).remove("managedFields");
-    let text = if as_json { json_text(&original) + "\n" } else { machinery::yaml::to_string(&original) };
+/// Edits what was applied last, in an editor
+///
+///   kctl apply edit-last-applied deploy/web
+#[derive(Args, Clone, Debug)]
+#[command(verbatim_doc_comment)]
+pub struct EditLastArgs {
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+pub async fn last_applied(args: EditLastArgs, session: &Session) -> Result<()> {
+    let as_json = args.output.output.as_deref() == Some("json");
+    let mut reporter = Reporter::new(&args.output, DryRun::No)?;
+    let (infos, errors) = args.targets.fetch(session).await?;
+    Error::all(errors)?;
+    let mut any = false;
+    for info in infos {
+        let last = apply::last_applied(&info.object).map_err(|error| Error::message(error.to_string()))?;
+        let Some(last) = last else { continue };
+        any = true;
+        let write = async |edited: &Value| {
+            check_identity(&last, edited)?;
+            session.json(apply::write_last_applied(&info, edited).query("fieldManager", apply::CLIENT_SIDE)).await
+        };
+        match edit(&info, &last, as_json, write).await? {
+            Some(after) => reporter.done(&info, &after, "edited")?,
+            None => eprintln!("Edit cancelled, no changes made."),
+        }
+    }
+    if any {
+        return Ok(());
+    }
+    Err(Error::message(
+        "no last-applied-configuration annotation found on resources, to create the annotation, use command `kctl apply set-last-applied --create-annotation`",
+    ))
+}
+
+/// What came of the change, or nothing if there was none.
+async fn edit(
+    info: &Info,
+    original: &Value,
+    as_json: bool,
+    change: impl AsyncFn(&Value) -> Result<Value>,
+) -> Result<Option<Value>> {
+    let text = if as_json { json_text(original) + "\n" } else { machinery::yaml::to_string(original) };
     let file = TemporaryFile::new(info, if as_json { "json" } else { "yaml" })?;
-    let mut shown = format!("{HEADER}{text}");
+    // JSON has no comments.
+    let header = if as_json { "" } else { HEADER };
+    let mut shown = format!("{header}{text}");
     let mut failed: Option<Error> = None;
     loop {
         std::fs::write(&file.0, &shown)?;
@@ -67,29 +124,40 @@ async fn edit(session: &Session, info: &Info, as_json: bool) -> Result<Option<Va
         let edited = std::fs::read_to_string(&file.0)?;
         let content = without_comments(&edited);
         if failed.is_some() && edited == shown {
-            eprintln!("{}", failed.map(|error| error.text()).unwrap_or_default());
-            return Err(Error::message(format!(
-                "Edit cancelled, no valid changes were saved.\nA copy of your changes has been stored to {:?}",
-                file.keep()
-            )));
+            eprintln!("A copy of your changes has been stored to {:?}", file.keep());
+            return Err(Error::message("Edit cancelled, no valid changes were saved."));
         }
-        if content.trim().is_empty() || content == text {
+        if content == text {
             return Ok(None);
         }
         let outcome = match parse(&content) {
-            Ok(edited) if edited == original => return Ok(None),
-            Ok(edited) => change(session, info, &original, &edited).await,
+            Ok(edited) if edited == *original => return Ok(None),
+            Ok(edited) => change(&edited).await,
             Err(error) => Err(error),
         };
         match outcome {
             Ok(after) => return Ok(Some(after)),
             Err(error @ (Error::Refused { .. } | Error::Connect(_))) => return Err(error),
             Err(error) => {
+                eprintln!("{}", refusal(info, &error));
                 let about: String = error.text().lines().map(|line| format!("# {line}\n")).collect();
-                shown = format!("{HEADER}{about}#\n{content}");
+                let about = if as_json { String::new() } else { format!("{about}#\n") };
+                shown = format!("{header}{about}{content}");
                 failed = Some(error);
             }
         }
+    }
+}
+
+/// What is said of an edit that is not taken, before the editor is opened again.
+fn refusal(info: &Info, error: &Error) -> String {
+    let (kind, name) = (info.resource.full_name(), &info.name);
+    if error.is_not_found() {
+        format!("error: {kind} {name:?} could not be found on the server")
+    } else if error.is(Reason::Invalid) || error.status().is_none() {
+        format!("error: {kind} {name:?} is invalid")
+    } else {
+        format!("error: {kind} {name:?} could not be patched: {}", error.bare())
     }
 }
 
@@ -106,35 +174,52 @@ fn without_comments(text: &str) -> String {
 }
 
 /// Sends the difference, so that what others changed meanwhile stays.
-async fn change(session: &Session, info: &Info, original: &Value, edited: &Value) -> Result<Value> {
-    for field in ["apiVersion", "kind"] {
-        if original[field] != edited[field] {
-            return Err(Error::message(format!("{field} may not be changed")));
+async fn change(args: &EditArgs, session: &Session, info: &Info, original: &Value, edited: &Value) -> Result<Value> {
+    check_identity(original, edited)?;
+    let (kind, body) = two_way(original, edited);
+    if args.output_patch {
+        println!("Patch: {}", machinery::gotext::json(&body));
+    }
+    match &args.subresource {
+        None => patch(session, info, kind, &body, "edit", DryRun::No).await,
+        Some(subresource) => {
+            let request = Request::patch(format!("{}/{subresource}", info.path()), kind, &body);
+            session.json(request.query("fieldManager", "kctl-edit")).await
         }
     }
-    if machinery::meta::name(original) != machinery::meta::name(edited) {
-        return Err(Error::message("At least one of apiVersion, kind and name was changed"));
-    }
-    let (kind, body) = two_way(original, edited);
-    patch(session, info, kind, &body, "edit", DryRun::No).await
+}
+
+/// An edited object is still the same object.
+fn check_identity(original: &Value, edited: &Value) -> Result<()> {
+    let same = ["apiVersion", "kind"].iter().all(|field| original[field] == edited[field])
+        && machinery::meta::name(original) == machinery::meta::name(edited);
+    if same { Ok(()) } else { Err(Error::message("At least one of apiVersion, kind and name was changed")) }
 }
 
 fn open_editor(file: &Path) -> Result<()> {
     let editor =
         ["KUBE_EDITOR", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.trim().is_empty()));
     let editor = editor.unwrap_or_else(|| "vi".into());
-    // An editor is a command with arguments: EDITOR="code --wait".
-    let mut words = editor.split_whitespace();
-    let program = words.next().unwrap_or("vi");
-    let status = Command::new(program).args(words).arg(file).status();
-    match status {
+    let (program, arguments) = editor_command(&editor, file);
+    match Command::new(program).args(arguments).status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(Error::message(format!("there was a problem with the editor {editor:?}: {status}"))),
-        Err(error) => {
-            let terminal = if std::io::stdin().is_terminal() { "" } else { " (there is no terminal)" };
-            Err(Error::message(format!("unable to launch the editor {editor:?}: {error}{terminal}")))
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !editor.contains('/') => {
+            Err(Error::message(format!("unable to launch the editor {editor:?}")))
         }
+        _ => Err(Error::message(format!("there was a problem with the editor {editor:?}"))),
     }
+}
+
+/// The program of the user's editor and its arguments: words, or a line for a shell when it has quotes.
+fn editor_command(editor: &str, file: &Path) -> (String, Vec<OsString>) {
+    if editor.contains(' ') && editor.contains(['"', '\'', '\\']) {
+        let shell = std::env::var("SHELL").ok().filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/bash".into());
+        let line = format!("{editor} {}", machinery::gotext::quote(&file.to_string_lossy()));
+        return (shell, vec!["-c".into(), line.into()]);
+    }
+    let mut words = editor.split_whitespace();
+    let program = words.next().unwrap_or("vi").to_owned();
+    (program, words.map(OsString::from).chain([file.into()]).collect())
 }
 
 /// A file only we can read, gone when it is done with.

@@ -17,7 +17,7 @@ const WIDTH: usize = 76;
 pub struct ExplainArgs {
     /// TYPE[.FIELD…]
     #[arg(value_name = "TYPE[.FIELD]", add = ArgValueCompleter::new(complete::resources))]
-    what: String,
+    words: Vec<String>,
     /// All fields of all fields
     #[arg(long)]
     recursive: bool,
@@ -30,7 +30,19 @@ pub struct ExplainArgs {
 }
 
 pub async fn run(args: ExplainArgs, session: &Session) -> Result<()> {
-    let (resource, fields) = find(&args, session).await?;
+    let what = match args.words.as_slice() {
+        [what] => what,
+        [] => {
+            return Err(Error::message(
+                "You must specify the type of resource to explain. Use \"kctl api-resources\" for a complete list of supported resources.",
+            ));
+        }
+        _ => return Err(Error::message("We accept only this format: explain RESOURCE")),
+    };
+    if !["plaintext", "plaintext-openapiv2"].contains(&args.output.as_str()) {
+        return Err(Error::message(format!("unrecognized format: {}", args.output)));
+    }
+    let (resource, fields) = find(&args, what, session).await?;
     let path = if resource.group.is_empty() {
         format!("/openapi/v3/api/{}", resource.version)
     } else {
@@ -43,8 +55,8 @@ pub async fn run(args: ExplainArgs, session: &Session) -> Result<()> {
 }
 
 /// Splits `deployments.apps.spec` into the longest type that is one, and fields.
-async fn find(args: &ExplainArgs, session: &Session) -> Result<(Resource, Vec<String>)> {
-    let words: Vec<&str> = args.what.trim_end_matches('.').split('.').collect();
+async fn find(args: &ExplainArgs, what: &str, session: &Session) -> Result<(Resource, Vec<String>)> {
+    let words: Vec<&str> = what.trim_end_matches('.').split('.').collect();
     let discovery = session.discovery().await?;
     let named = (1..=words.len()).rev().find_map(|count| {
         // `pods.v1` means a version only when it is written out, so a first word alone wins over fields.

@@ -77,11 +77,45 @@ pub struct GetArgs {
     #[arg(long)]
     subresource: Option<String>,
     /// Print what the server answers at this path
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["words", "selector"])]
+    #[arg(long, value_name = "PATH")]
     raw: Option<String>,
+    /// The server makes the columns; else names and ages are shown
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide_default_value = true)]
+    server_print: bool,
+    /// Fields that a template names and an object has not are nothing
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
+    allow_missing_template_keys: bool,
+}
+
+impl GetArgs {
+    fn check(&self) -> Result<()> {
+        let raw = self.raw.is_some();
+        let refusals = [
+            (raw && !self.words.is_empty(), "arguments may not be passed when --raw is specified"),
+            (
+                raw && self.selector.is_some(),
+                "--raw may not be specified with other flags that filter the server request or alter the output",
+            ),
+            (raw && self.output.output.is_some(), "--raw and --output are mutually exclusive"),
+            (
+                self.output_watch_events && !self.watch && !self.watch_only,
+                "--output-watch-events option can only be used with --watch or --watch-only",
+            ),
+        ];
+        match refusals.iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err(Error::message(*why)),
+            None => Ok(()),
+        }
+    }
+
+    /// What is asked for when rows are wanted.
+    fn accept(&self) -> &'static str {
+        if self.server_print { table::ACCEPT } else { crate::kube::session::JSON }
+    }
 }
 
 pub async fn run(args: GetArgs, session: &Session) -> Result<()> {
+    args.check()?;
     if let Some(path) = &args.raw {
         let body = session.bytes(Request::get(path.clone()).endless()).await?;
         print!("{}", String::from_utf8_lossy(&body));
@@ -153,7 +187,11 @@ async fn tables(args: &GetArgs, session: &Session, query: &Query, targets: &[Tar
     let mut written = false;
     for (resource, mut group) in groups {
         if let Some(field) = &args.sort_by {
-            sort(&mut group.rows, field, |row| &row.object)?;
+            Template::relaxed(field)?;
+            // A field that no row has is nothing to order by, and ends the output: as kubectl does it.
+            if sort(&mut group.rows, field, |row| &row.object).is_err() {
+                continue;
+            }
         }
         let text = group.render(&options(args, &resource, with_kind));
         if text.is_empty() {
@@ -187,7 +225,7 @@ fn options(args: &GetArgs, resource: &Resource, with_kind: bool) -> TableOptions
 }
 
 async fn table_of(args: &GetArgs, session: &Session, query: &Query, target: &Target) -> Result<Table> {
-    let mut request = query.request(target).accept(table::ACCEPT);
+    let mut request = query.request(target).accept(args.accept());
     if args.sort_by.is_some() {
         request = request.query("includeObject", "Object");
     }

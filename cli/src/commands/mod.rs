@@ -6,7 +6,6 @@
 mod annotate;
 mod api_resources;
 mod apply;
-mod applyset;
 mod attach;
 mod auth;
 mod autoscale;

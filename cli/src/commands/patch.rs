@@ -1,12 +1,14 @@
 //! `kctl patch`.
 
 use clap::Args;
+use machinery::gvk::Gvk;
+use reqwest::Method;
 use serde_json::Value;
 
 use super::targets::Targets;
 use crate::{
     kube::{
-        Error, Request, Result, Session, manifest,
+        Error, Info, Request, Resource, Result, Session, manifest, select,
         session::{JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH},
     },
     output::{
@@ -36,6 +38,9 @@ pub struct PatchArgs {
     /// Patch a subresource: status, scale
     #[arg(long)]
     subresource: Option<String>,
+    /// Patch what is in the files, without a server
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    local: bool,
     #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
@@ -56,35 +61,72 @@ pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
         }
         (None, None) => return Err(Error::message("must specify --patch or --patch-file containing the contents of the patch")),
     };
-    let patch = match serde_json::from_str(&text) {
-        Ok(patch) => patch,
-        Err(_) => {
-            let values = manifest::parse("the patch", &text)
-                .map_err(|error| Error::message(format!("unable to parse {text:?}: {}", error.text())))?;
-            values.into_iter().next().ok_or_else(|| Error::message("the patch is empty"))?
-        }
-    };
+    // What looks like JSON is sent as it is: the server says what is wrong with it.
+    let body = if text.trim_start().starts_with(['{', '[']) { text } else { from_yaml(&text)?.to_string() };
     let dry_run = args.dry_run.dry_run;
+    if args.local {
+        return local(&args, &body, kind).await;
+    }
     let mut reporter = Reporter::new(&args.output, dry_run)?;
     let count = args
         .targets
         .each(session, async |info| {
             let after = if dry_run == DryRun::Client {
-                locally(&info.object, &patch, kind)?
+                locally(&info.object, &parsed(&body)?, kind)?
             } else {
                 let mut path = info.path();
                 if let Some(subresource) = &args.subresource {
                     path += &format!("/{subresource}");
                 }
-                let request = Request::patch(path, kind, &patch).query("fieldManager", "kctl-patch");
-                session.json(request.query_some("dryRun", dry_run.parameter())).await?
+                let request = Request::new(Method::PATCH, path).body(kind, body.clone()).query("fieldManager", "kctl-patch");
+                let answer = session.json(request.query_some("dryRun", dry_run.parameter())).await;
+                answer.map_err(|error| match error.status() {
+                    Some(status) if status.code() == 415 && kind == STRATEGIC_PATCH => {
+                        let resource = &info.resource;
+                        let about = format!("{}, Kind={}", resource.api_version_of_group(), resource.kind);
+                        Error::message(format!("{kind} is not supported by {about}: {}", status.message))
+                    }
+                    _ => error,
+                })?
             };
             let changed = after["metadata"]["resourceVersion"] != info.object["metadata"]["resourceVersion"]
                 || dry_run != DryRun::No && after != info.object;
-            reporter.done(info, &after, if changed || args.subresource.is_some() { "patched" } else { "patched (no change)" })
+            let what = if changed || args.subresource.is_some() { "patched" } else { "patched (no change)" };
+            match args.subresource.is_some().then(|| Gvk::of(&after)).flatten() {
+                // What a subresource shows may be of another kind.
+                Some(gvk) if gvk.kind != info.resource.kind => {
+                    let resource = Resource { group: gvk.group, version: gvk.version, kind: gvk.kind, ..info.resource.clone() };
+                    reporter.done(&Info { resource, ..info.clone() }, &after, what)
+                }
+                _ => reporter.done(info, &after, what),
+            }
         })
         .await?;
     if count == 0 { Err(Error::message("no objects passed to patch")) } else { Ok(()) }
+}
+
+fn from_yaml(text: &str) -> Result<Value> {
+    let values = manifest::parse("the patch", text)
+        .map_err(|error| Error::message(format!("unable to parse {text:?}: {}", error.text())))?;
+    values.into_iter().next().ok_or_else(|| Error::message("the patch is empty"))
+}
+
+fn parsed(body: &str) -> Result<Value> {
+    serde_json::from_str(body).map_err(|_| {
+        let why = machinery::gojson::syntax_error(body.as_bytes()).unwrap_or_default();
+        Error::message(format!("unable to parse {body:?}: {why}"))
+    })
+}
+
+/// Patches what is in files, and no server.
+async fn local(args: &PatchArgs, body: &str, kind: &str) -> Result<()> {
+    let patch = parsed(body)?;
+    let mut reporter = Reporter::new(&args.output, DryRun::No)?;
+    for info in select::local_files(&args.targets.files).await? {
+        let after = locally(&info.object, &patch, kind)?;
+        reporter.done(&info, &after, if after == info.object { "patched (no change)" } else { "patched" })?;
+    }
+    Ok(())
 }
 
 /// What a patch makes of an object, as far as it can be told here.

@@ -5,7 +5,7 @@ use std::{io::Read, time::Duration};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{create::ValidateFlag, wait};
+use super::{apply, create::ValidateFlag, wait};
 use crate::{
     kube::{Error, Files, Info, Request, Result, Session, globals::duration, select, session::JSON},
     output::{
@@ -45,6 +45,9 @@ pub struct ReplaceArgs {
     raw: Option<String>,
     #[arg(long, default_value = "kctl-replace", hide = true)]
     field_manager: String,
+    /// Write down what the object is replaced by, for `apply` to compare with
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    save_config: bool,
     #[command(flatten)]
     output: OutputFlags,
     #[command(flatten)]
@@ -78,8 +81,9 @@ fn check(args: &ReplaceArgs) -> Result<()> {
     }
 }
 
-pub async fn run(args: ReplaceArgs, session: &Session) -> Result<()> {
+pub async fn run(mut args: ReplaceArgs, session: &Session) -> Result<()> {
     check(&args)?;
+    args.files.checked = args.validate.validate.checks();
     if let Some(path) = &args.raw {
         return raw(session, Method::PUT, path, &args.files.filenames[0]).await;
     }
@@ -131,7 +135,9 @@ fn target(args: &ReplaceArgs, info: &Info) -> String {
 
 async fn send(args: &ReplaceArgs, session: &Session, info: &Info, method: Method) -> Result<Value> {
     let path = if method == Method::POST { info.resource.path(&info.namespace, None) } else { target(args, info) };
-    let mut object = info.object.clone();
+    // Who applied an object once goes on so: the annotation is renewed.
+    let applied = machinery::meta::annotation(&info.object, machinery::apply::LAST_APPLIED).is_some();
+    let mut object = if args.save_config || applied { apply::annotated(&info.object) } else { info.object.clone() };
     if method == Method::POST {
         machinery::meta::metadata_mut(&mut object).remove("resourceVersion");
     }
@@ -145,16 +151,10 @@ async fn send(args: &ReplaceArgs, session: &Session, info: &Info, method: Method
 
 /// Deletes the objects that are there and waits until they are gone.
 async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result<()> {
-    let grace = if args.grace_period > 0 { args.grace_period } else { 0 };
-    // A grace period of 0 that was asked for is one second, and a wait, as kubectl protects from losing data.
-    let grace = if args.grace_period == 0 { 1 } else { grace };
-    let options =
-        json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "gracePeriodSeconds": grace});
-    if grace == 0 {
-        eprintln!(
-            "Warning: Immediate deletion does not wait for confirmation that the running resource has been terminated. \
-             The resource may continue to run on the cluster indefinitely."
-        );
+    let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+    if args.grace_period >= 0 {
+        // A grace period of 0 that was asked for is one second, as kubectl protects from losing data.
+        options["gracePeriodSeconds"] = args.grace_period.max(1).into();
     }
     let within = if args.timeout.is_zero() { GONE_WITHIN } else { args.timeout };
     let until = tokio::time::Instant::now() + within;
@@ -162,9 +162,8 @@ async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result
         match session.json(Request::delete(info.path(), &options)).await {
             Ok(_) => {
                 let from = if info.namespace.is_empty() { String::new() } else { format!(" from {} namespace", info.namespace) };
-                let what = if grace == 0 { "force deleted" } else { "deleted" };
                 if args.output.output.is_none() {
-                    println!("{} {:?} {what}{from}", info.resource.label(), info.name);
+                    println!("{} {:?} deleted{from}", info.resource.label(), info.name);
                 }
             }
             Err(error) if error.is_not_found() => {}

@@ -117,7 +117,8 @@ impl RunArgs {
             container["tty"] = true.into();
         }
         if !["Always", "OnFailure", "Never"].contains(&self.restart.as_str()) {
-            return Err(Error::message(format!("invalid restart policy: {}", self.restart)));
+            let message = format!("error: invalid restart policy: {}", self.restart);
+            return Err(Error::Usage { command: "run", message });
         }
         let mut pod = json!({
             "apiVersion": "v1",

@@ -12,6 +12,10 @@ use crate::{
     output::format::DryRun,
 };
 
+/// Where a command needs objects and none are named.
+pub const NOTHING_NAMED: &str = "You must provide one or more resources by argument or filename.\n\
+    Example resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'";
+
 #[derive(Args, Clone, Debug, Default)]
 pub struct Targets {
     /// TYPE NAME… or TYPE/NAME…

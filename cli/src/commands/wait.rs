@@ -28,7 +28,7 @@ pub struct WaitArgs {
     #[command(flatten)]
     targets: Targets,
     /// condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], delete or create
-    #[arg(long = "for", value_name = "WHAT")]
+    #[arg(long = "for", value_name = "WHAT", default_value = "")]
     condition: String,
     /// How long; 0 looks once, a negative time waits for ever
     #[arg(long, default_value = "30s", allow_hyphen_values = true)]
@@ -72,7 +72,8 @@ impl Wanted {
             let value = (!value.is_empty()).then(|| value.to_owned());
             return Ok(Self::Field { path: Template::relaxed(path)?, value });
         }
-        Err(Error::message(format!("unrecognized condition: {text:?}")))
+        let shown = if text.is_empty() { "[]".to_owned() } else { format!("{text:?}") };
+        Err(Error::message(format!("unrecognized condition: {shown}")))
     }
 
     fn met(&self, object: Option<&Value>) -> Result<bool> {
@@ -161,6 +162,7 @@ async fn infos(args: &WaitArgs, wanted: &Wanted, session: &Session, until: Insta
                 tokio::time::sleep(RETRY_DELAY).await;
                 continue;
             }
+            Wanted::Created if missing => return Err(Error::message("timed out waiting for the condition")),
             Wanted::Deleted => errors.retain(|error| !error.is_not_found()),
             _ => {}
         }

@@ -14,6 +14,9 @@ pub struct Globals {
     /// The kubeconfig file to use
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING, value_hint = ValueHint::FilePath)]
     pub kubeconfig: Option<PathBuf>,
+    /// Preferences: aliases and defaults of flags (off: none)
+    #[arg(long, global = true, value_name = "FILE", help_heading = HEADING, value_hint = ValueHint::FilePath)]
+    pub kuberc: Option<PathBuf>,
     /// The context of the kubeconfig to use
     #[arg(long, global = true, help_heading = HEADING, add = ArgValueCompleter::new(complete::contexts))]
     pub context: Option<String>,
@@ -38,6 +41,12 @@ pub struct Globals {
     /// Group to act as; may be given several times
     #[arg(long = "as-group", global = true, value_name = "GROUP", help_heading = HEADING)]
     pub impersonate_groups: Vec<String>,
+    /// Uid to act as, with --as
+    #[arg(long = "as-uid", global = true, value_name = "UID", help_heading = HEADING)]
+    pub impersonate_uid: Option<String>,
+    /// What else is known of who to act as, with --as: KEY=VALUE; may be given several times
+    #[arg(long = "as-user-extra", global = true, value_name = "KEY=VALUE", help_heading = HEADING)]
+    pub impersonate_extra: Vec<String>,
     /// Certificate authority of the API server
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING, value_hint = ValueHint::FilePath)]
     pub certificate_authority: Option<PathBuf>,

@@ -63,6 +63,11 @@ pub fn config(globals: &Globals) -> Result<Config> {
         ));
     }
     let (mut cluster, mut user, context) = if named {
+        if let Some(name) = &globals.context
+            && !kubeconfig.contexts.iter().any(|context| &context.name == name)
+        {
+            return Err(Error::Plain(format!("Error in configuration: context was not found for specified context: {name}")));
+        }
         let (cluster, user, context) =
             kubeconfig.select(globals.context.as_deref()).map_err(|e| Error::message(e.to_string()))?;
         (cluster.clone(), user, context.clone())
@@ -71,14 +76,15 @@ pub fn config(globals: &Globals) -> Result<Config> {
     };
     if let Some(name) = &globals.cluster {
         let found = kubeconfig.clusters.iter().find(|c| &c.name == name);
-        cluster = found.ok_or_else(|| Error::message(format!("cluster {name:?} does not exist")))?.cluster.clone();
+        cluster = found.ok_or_else(|| Error::message(format!("no server found for cluster {name:?}")))?.cluster.clone();
     }
     if let Some(name) = &globals.user {
         let found = kubeconfig.users.iter().find(|u| &u.name == name);
         user = found.ok_or_else(|| Error::message(format!("auth info {name:?} does not exist")))?.user.clone();
     }
     override_cluster(&mut cluster, globals);
-    override_user(&mut user, globals);
+    let called = globals.user.as_deref().unwrap_or(&context.user);
+    override_user(&mut user, called, globals)?;
     let mut config = Config::new(&cluster, &user)?;
     match (&user.exec, &user.auth_provider) {
         // What the flags or the file say of itself wins over a plugin.
@@ -112,7 +118,7 @@ fn override_cluster(cluster: &mut Cluster, globals: &Globals) {
     }
 }
 
-fn override_user(user: &mut User, globals: &Globals) {
+fn override_user(user: &mut User, called: &str, globals: &Globals) -> Result<()> {
     if let Some(token) = &globals.token {
         *user = User { token: Some(token.clone()), ..User::default() };
     }
@@ -127,4 +133,20 @@ fn override_user(user: &mut User, globals: &Globals) {
     if let Some(name) = &globals.impersonate {
         user.impersonate = Some(name.clone());
     }
+    if let Some(uid) = &globals.impersonate_uid {
+        user.impersonate_uid = Some(uid.clone());
+    }
+    if !globals.impersonate_groups.is_empty() {
+        user.impersonate_groups.clone_from(&globals.impersonate_groups);
+    }
+    for pair in &globals.impersonate_extra {
+        let (key, value) = pair
+            .split_once('=')
+            .ok_or_else(|| Error::message(format!("failed to parse impersonation extra {pair:?}: want KEY=VALUE")))?;
+        user.impersonate_extra.entry(key.to_owned()).or_default().push(value.to_owned());
+    }
+    if user.impersonate.as_deref().is_none_or(str::is_empty) && !user.impersonation().is_empty() {
+        return Err(Error::message(format!("requesting uid, groups or user-extra for {called} without impersonating a user")));
+    }
+    Ok(())
 }

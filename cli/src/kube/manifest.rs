@@ -24,6 +24,9 @@ pub struct Files {
     /// Descend into directories of --filename
     #[arg(short = 'R', long)]
     pub recursive: bool,
+    /// What is no object is said by the check before it is sent, not by the reader.
+    #[arg(skip)]
+    pub checked: bool,
 }
 
 /// One object and where it was written.
@@ -65,7 +68,7 @@ impl Files {
         for name in &self.filenames {
             for (source, text) in read_source(name, self.recursive).await? {
                 for value in parse(&source, &text)? {
-                    flatten(value, &source, &mut documents)?;
+                    flatten(value, &source, self.checked, &mut documents)?;
                 }
             }
         }
@@ -149,7 +152,13 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Value>> {
     {
         return Ok(values);
     }
-    let values = machinery::yaml::to_values(text).map_err(|error| Error::message(format!("error parsing {source}: {error}")))?;
+    if text.trim_start().starts_with('{')
+        && machinery::gojson::syntax_error(text.as_bytes()).is_some_and(|error| error.ends_with("end of JSON input"))
+    {
+        return Err(Error::message(format!("error parsing {source}: unexpected EOF")));
+    }
+    let values = machinery::yaml::to_values_repeating(text)
+        .map_err(|error| Error::message(format!("error parsing {source}: error converting YAML to JSON: {error}")))?;
     Ok(values.into_iter().filter(|value| !value.is_null()).collect())
 }
 
@@ -157,36 +166,54 @@ pub fn parse(source: &str, text: &str) -> Result<Vec<Value>> {
 pub fn parse_objects(source: &str, text: &str) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     for value in parse(source, text)? {
-        flatten(value, source, &mut documents)?;
+        flatten(value, source, false, &mut documents)?;
     }
     Ok(documents.into_iter().map(|document| document.value).collect())
 }
 
-fn flatten(value: Value, source: &str, documents: &mut Vec<Document>) -> Result<()> {
-    let text = || machinery::gotext::json(&value);
-    if !value.is_object() {
-        return Err(Error::message(format!("error parsing {source}: an object was expected, not {}", text())));
-    }
-    if !value["kind"].is_string() {
-        return Err(Error::message(format!("unable to decode {source:?}: Object 'Kind' is missing in '{}'", text())));
-    }
-    if !value["apiVersion"].is_string() {
-        return Err(Error::message(format!(
-            "error validating {source:?}: error validating data: apiVersion not set; \
-             if you choose to ignore these errors, turn validation off with --validate=false"
-        )));
+fn flatten(value: Value, source: &str, checked: bool, documents: &mut Vec<Document>) -> Result<()> {
+    if let Some(why) = no_object(&value, source, checked) {
+        return Err(Error::message(why));
     }
     if value["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) && value["items"].is_array() {
         let Value::Object(mut list) = value else { return Ok(()) };
         if let Some(Value::Array(items)) = list.remove("items") {
             for item in items {
-                flatten(item, source, documents)?;
+                flatten(item, source, checked, documents)?;
             }
         }
         return Ok(());
     }
     documents.push(Document { value, source: source.into() });
     Ok(())
+}
+
+/// Why a value is no object of the API, in the words of who looks at it first: the check before it is sent, or the reader.
+fn no_object(value: &Value, source: &str, checked: bool) -> Option<String> {
+    let versions = value["apiVersion"].as_str().unwrap_or_default();
+    let text = || machinery::gotext::json(value);
+    let (check, reader) = if !value.is_object() {
+        let found = if value.is_array() { "array" } else { "string" };
+        (
+            "invalid object to validate".to_owned(),
+            format!("json: cannot unmarshal {found} into Go value of type unstructured.detector"),
+        )
+    } else if !value["kind"].is_string() {
+        ("kind not set".to_owned(), format!("Object 'Kind' is missing in '{}'", text()))
+    } else if versions.is_empty() {
+        ("apiVersion not set".to_owned(), format!("Object 'apiVersion' is missing in '{}'", text()))
+    } else if versions.matches('/').count() > 1 {
+        (format!("unexpected GroupVersion string: {versions}"), format!("unexpected GroupVersion string: {versions}"))
+    } else {
+        return None;
+    };
+    Some(if checked {
+        format!(
+            "error validating {source:?}: error validating data: {check}; if you choose to ignore these errors, turn validation off with --validate=false"
+        )
+    } else {
+        format!("unable to decode {source:?}: {reader}")
+    })
 }
 
 #[cfg(test)]
@@ -196,7 +223,7 @@ mod tests {
     fn read(text: &str) -> Result<Vec<String>> {
         let mut documents = Vec::new();
         for value in parse("f.yaml", text)? {
-            flatten(value, "f.yaml", &mut documents)?;
+            flatten(value, "f.yaml", false, &mut documents)?;
         }
         Ok(documents.iter().map(|d| format!("{}/{}", d.kind(), d.name())).collect())
     }
@@ -219,7 +246,13 @@ mod tests {
         };
         check("apiVersion: v1\nkind: [", "line");
         check("a: b", "Object 'Kind' is missing in '{\"a\":\"b\"}'");
-        check("kind: Pod", "apiVersion not set");
-        check("- a", "an object was expected");
+        check("kind: Pod", "Object 'apiVersion' is missing");
+        check("- a", "json: cannot unmarshal array into Go value of type unstructured.detector");
+        check("{\"kind\": \"Pod\"", "unexpected EOF");
+        check("a:\n\tb: c", "error converting YAML to JSON: yaml: line 2: found character that cannot start any token");
+        assert_eq!(read("apiVersion: v1\nkind: Pod\nmetadata: {name: a, name: b}").unwrap(), ["Pod/b"]);
+        let why = |text: &str| no_object(&machinery::yaml::to_value(text).unwrap(), "f", true).unwrap();
+        assert!(why("a: b").contains("error validating data: kind not set; if you choose"));
+        assert!(why("kind: Pod\napiVersion: a/b/c").contains("unexpected GroupVersion string: a/b/c;"));
     }
 }

@@ -16,6 +16,7 @@ pub mod watch;
 pub use discovery::{Discovery, Resource};
 pub use error::{Error, Result};
 pub use globals::Globals;
+pub use kubeconfig::home;
 pub use manifest::Files;
 pub use select::{Info, Query};
 pub use session::{Request, Session};

@@ -286,6 +286,13 @@ pub async fn list(session: &Session, request: Request) -> Result<(Vec<Value>, St
 
 /// The objects in files, each with its resource and namespace.
 pub async fn from_files(session: &Session, files: &Files) -> Result<Vec<Info>> {
+    let (infos, errors) = readable_files(session, files).await?;
+    Error::all(errors)?;
+    Ok(infos)
+}
+
+/// The objects in files that the server knows, and what is wrong with the others.
+pub async fn readable_files(session: &Session, files: &Files) -> Result<(Vec<Info>, Vec<Error>)> {
     let documents = files.read().await?;
     let mut infos = Vec::with_capacity(documents.len());
     let mut errors = Vec::new();
@@ -321,8 +328,7 @@ pub async fn from_files(session: &Session, files: &Files) -> Result<Vec<Info>> {
         };
         infos.push(Info { resource, namespace, name, object, source: Some(document.source) });
     }
-    Error::all(errors)?;
-    Ok(infos)
+    Ok((infos, errors))
 }
 
 /// The objects in files without asking a server: resources are those that every server has.

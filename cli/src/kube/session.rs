@@ -24,7 +24,6 @@ pub const APPLY_PATCH: &str = "application/apply-patch+yaml";
 pub struct Session {
     http: reqwest::Client,
     config: client::Config,
-    impersonate_groups: Vec<String>,
     timeout: Option<Duration>,
     /// Of `--namespace`, else of the context, else `default`.
     pub namespace: String,
@@ -123,7 +122,6 @@ impl Session {
         let http = connector(&config, reqwest::Client::builder().tls_backend_preconfigured(tls))?;
         Ok(Self {
             http,
-            impersonate_groups: globals.impersonate_groups.clone(),
             timeout: globals.request_timeout.filter(|timeout| !timeout.is_zero()),
             namespace: globals.namespace.clone().unwrap_or_else(|| config.namespace.clone()),
             namespace_given: globals.namespace.is_some(),
@@ -250,11 +248,8 @@ impl Session {
         } else if let Some((name, password)) = &self.config.basic {
             builder = builder.basic_auth(name, Some(password));
         }
-        if let Some(user) = &self.config.impersonate {
-            builder = builder.header("Impersonate-User", user);
-        }
-        for group in &self.impersonate_groups {
-            builder = builder.header("Impersonate-Group", group);
+        for (name, value) in &self.config.impersonation {
+            builder = builder.header(name, value);
         }
         if let Some((kind, body)) = &request.body {
             builder = builder.header(header::CONTENT_TYPE, *kind).body(body.clone());
@@ -264,9 +259,16 @@ impl Session {
 
     async fn failure(&self, response: Response) -> Error {
         let code = response.status();
+        let path = response.url().path().to_owned();
         let body = response.bytes().await.unwrap_or_default();
         match serde_json::from_slice::<Status>(&body) {
             Ok(status) if !status.message.is_empty() || !status.reason.as_str().is_empty() => status.into(),
+            // A path that nothing serves is answered without a Status: what Go's clients make of it.
+            _ if code == StatusCode::NOT_FOUND => {
+                let mut status = Status::no_such_path();
+                status.message += &asked_for(&path);
+                status.into()
+            }
             _ => {
                 let text = String::from_utf8_lossy(&body);
                 let text = text.trim();
@@ -290,14 +292,36 @@ impl Session {
     }
 }
 
-/// The client of a cluster: through its proxy if it has one, else straight.
+/// The client of a cluster: through its proxy if it has one, else as the environment says (`HTTPS_PROXY`, `NO_PROXY`).
 fn connector(config: &client::Config, builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
     let failed = |error: reqwest::Error| Error::message(chain(&error));
     let builder = match &config.proxy_url {
         Some(url) => builder.proxy(reqwest::Proxy::all(url).map_err(failed)?),
-        None => builder.no_proxy(),
+        None if is_loopback(&config.host) => builder.no_proxy(),
+        None => builder,
     };
     builder.connect_timeout(CONNECT_TIMEOUT).user_agent(concat!("kctl/", env!("CARGO_PKG_VERSION"))).build().map_err(failed)
+}
+
+/// ` (get widgets.example.com)` for the path of a resource.
+fn asked_for(path: &str) -> String {
+    let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+    let (group, rest) = match &segments[..] {
+        ["api", _version, rest @ ..] => ("", rest),
+        ["apis", group, _version, rest @ ..] => (*group, rest),
+        _ => return String::new(),
+    };
+    let (resource, name) = match rest {
+        ["namespaces", _, resource, name @ ..] | [resource, name @ ..] => (resource, name.first()),
+        [] => return String::new(),
+    };
+    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
+    format!(" (get {resource}{group}{})", name.map_or_else(String::new, |name| format!(" {name}")))
+}
+
+/// Go's clients never ask a proxy for this host itself.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// The innermost causes say what happened; reqwest's own words are about its URL.
@@ -316,4 +340,22 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 fn print_warning(header: &str) {
     let text = header.split_once('"').map_or(header, |(_, rest)| rest.strip_suffix('"').unwrap_or(rest));
     eprintln!("Warning: {}", text.replace("\\\"", "\""));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::asked_for;
+
+    #[test]
+    fn what_was_asked_for() {
+        for (path, want) in [
+            ("/nothing", ""),
+            ("/apis/example.com/v1", ""),
+            ("/apis/example.com/v1/widgets", " (get widgets.example.com)"),
+            ("/apis/example.com/v1/namespaces/default/widgets/w", " (get widgets.example.com w)"),
+            ("/api/v1/namespaces/default/things", " (get things)"),
+        ] {
+            assert_eq!(asked_for(path), want, "{path}");
+        }
+    }
 }

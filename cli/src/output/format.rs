@@ -4,12 +4,12 @@ use clap::Args;
 use machinery::jsonpath::JsonPath;
 use serde_json::{Value, json};
 
-use super::{CustomColumns, gotemplate::GoTemplate, tabs};
+use super::{CustomColumns, gotemplate::GoTemplate, kyaml, tabs};
 use crate::kube::{Error, Info, Result};
 
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputFlags {
-    /// Form of the output: json, yaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, jsonpath-as-json=TEMPLATE,
+    /// Form of the output: json, yaml, kyaml, name, wide, jsonpath=TEMPLATE, jsonpath-file=FILE, jsonpath-as-json=TEMPLATE,
     /// custom-columns=SPEC, custom-columns-file=FILE, go-template=TEMPLATE, go-template-file=FILE
     #[arg(short, long, value_name = "FORMAT")]
     pub output: Option<String>,
@@ -29,6 +29,7 @@ pub enum Format {
     },
     Json,
     Yaml,
+    Kyaml,
     Name,
     JsonPath(Template),
     JsonPathAsJson(Template),
@@ -39,7 +40,7 @@ pub enum Format {
     },
 }
 
-const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,name,template,templatefile,wide,yaml";
+const FORMATS: &str = "custom-columns,custom-columns-file,go-template,go-template-file,json,jsonpath,jsonpath-as-json,jsonpath-file,kyaml,name,template,templatefile,wide,yaml";
 
 impl Format {
     pub fn parse(flags: &OutputFlags) -> Result<Self> {
@@ -58,6 +59,7 @@ impl Format {
             "wide" => Self::Human { wide: true },
             "json" => Self::Json,
             "yaml" => Self::Yaml,
+            "kyaml" => Self::Kyaml,
             "name" => Self::Name,
             "jsonpath" => Self::JsonPath(Template::parse(need("template")?)?),
             "jsonpath-file" => Self::JsonPath(Template::parse(file("template file")?.trim_end_matches('\n'))?),
@@ -129,6 +131,7 @@ impl Printer {
                 let separator = if self.printed > 0 { "---\n" } else { "" };
                 format!("{separator}{}", machinery::yaml::to_string(&object))
             }
+            Format::Kyaml => kyaml::to_string(&object),
             Format::Name => items(&object).iter().map(|item| label(item) + "\n").collect(),
             Format::JsonPath(template) => template.render(&object)?,
             Format::JsonPathAsJson(template) => json_text(&Value::Array(template.values(&object))) + "\n",
@@ -173,8 +176,13 @@ fn drop_managed_fields(object: &mut std::borrow::Cow<'_, Value>) {
 
 /// JSON as Go prints it: four spaces, and `<`, `>`, `&` escaped.
 pub fn json_text(value: &Value) -> String {
+    indented(value, b"    ")
+}
+
+/// JSON on many lines, escaped as Go escapes it.
+pub fn indented(value: &Value, indent: &[u8]) -> String {
     let mut out = Vec::new();
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(indent);
     let mut serializer = serde_json::Serializer::with_formatter(&mut out, formatter);
     // Writing a Value to memory cannot fail.
     let _ = serde::Serialize::serialize(value, &mut serializer);

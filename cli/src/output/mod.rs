@@ -3,6 +3,7 @@
 pub mod columns;
 pub mod format;
 mod gotemplate;
+mod kyaml;
 pub mod table;
 pub mod tabs;
 

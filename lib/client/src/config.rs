@@ -84,8 +84,8 @@ pub struct Config {
     /// The namespace of the context, `default` when it names none.
     pub namespace: String,
     pub user_agent: String,
-    /// Sent as `Impersonate-User`.
-    pub impersonate: Option<String>,
+    /// The headers that say who to act as.
+    pub impersonation: Vec<(String, String)>,
     server_name: Option<String>,
     ca: Option<Pem>,
     insecure: bool,
@@ -133,7 +133,7 @@ impl Config {
             path_prefix,
             namespace: "default".to_owned(),
             user_agent: format!("kctl/{}", env!("CARGO_PKG_VERSION")),
-            impersonate: user.impersonate.clone(),
+            impersonation: user.impersonation(),
             server_name: cluster.tls_server_name.clone(),
             ca: Pem::of(
                 "certificate-authority-data",
@@ -184,7 +184,7 @@ impl Config {
 
     /// The same server, as nobody: for those who bring credentials of their own.
     pub fn without_credentials(self) -> Self {
-        Self { certificate: None, token: None, impersonate: None, basic: None, ..self }
+        Self { certificate: None, token: None, impersonation: Vec::new(), basic: None, ..self }
     }
 
     /// `https://host:port` with the path prefix.

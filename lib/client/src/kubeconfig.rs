@@ -1,5 +1,6 @@
 //! kubeconfig files: clusters, users, contexts, and how several files merge.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -74,6 +75,8 @@ pub struct User {
     pub impersonate_uid: Option<String>,
     #[serde(rename = "as-groups", skip_serializing_if = "Vec::is_empty")]
     pub impersonate_groups: Vec<String>,
+    #[serde(rename = "as-user-extra", skip_serializing_if = "BTreeMap::is_empty")]
+    pub impersonate_extra: BTreeMap<String, Vec<String>>,
     /// A program that gives credentials. Daemons refuse it: they have nobody who could be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exec: Option<Exec>,
@@ -107,6 +110,26 @@ pub struct ExecEnv {
 #[serde(default)]
 pub struct AuthProvider {
     pub name: String,
+}
+
+impl User {
+    /// The headers of a request that say who to act as.
+    pub fn impersonation(&self) -> Vec<(String, String)> {
+        let single = [("impersonate-user", &self.impersonate), ("impersonate-uid", &self.impersonate_uid)];
+        let single = single.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
+        let groups = self.impersonate_groups.iter().map(|group| ("impersonate-group".to_owned(), group.clone()));
+        let extra = self.impersonate_extra.iter().flat_map(|(key, values)| {
+            let name = format!("impersonate-extra-{}", header_escape(key));
+            values.iter().map(move |value| (name.clone(), value.clone()))
+        });
+        single.chain(groups).chain(extra).filter(|(_, value)| !value.is_empty()).collect()
+    }
+}
+
+/// What may not stand in a header's name, and `%`, as `%XX`.
+fn header_escape(key: &str) -> String {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$&'*+-.^_`|~".contains(&byte);
+    key.bytes().map(|byte| if legal(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 impl std::fmt::Debug for User {

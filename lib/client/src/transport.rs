@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderName, HeaderValue, Request, Response, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
@@ -142,8 +142,9 @@ impl Transport for Http2 {
                 value.set_sensitive(true);
                 parts.headers.insert(header::AUTHORIZATION, value);
             }
-            if let Some(user) = &inner.config.impersonate {
-                parts.headers.insert("impersonate-user", HeaderValue::from_str(user).map_err(http::Error::from)?);
+            for (name, value) in &inner.config.impersonation {
+                let name = HeaderName::from_bytes(name.as_bytes()).map_err(http::Error::from)?;
+                parts.headers.append(name, HeaderValue::from_str(value).map_err(http::Error::from)?);
             }
             let agent = HeaderValue::from_str(&inner.config.user_agent).map_err(http::Error::from)?;
             parts.headers.insert(header::USER_AGENT, agent);

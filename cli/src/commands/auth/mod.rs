@@ -60,6 +60,9 @@ struct WhoAmIArgs {
 
 pub async fn run(args: AuthArgs, session: &Session) -> Result<()> {
     match args.what {
+        What::CanI(args) if args.list && !args.words.is_empty() => {
+            Err(Error::message("list option must be specified with no arguments"))
+        }
         What::CanI(args) if args.list => list(&args, session).await,
         What::CanI(args) => can_i(&args, session).await,
         What::Whoami(args) => who_am_i(&args, session).await,
@@ -69,13 +72,13 @@ pub async fn run(args: AuthArgs, session: &Session) -> Result<()> {
 
 async fn can_i(args: &CanIArgs, session: &Session) -> Result<()> {
     let usage = "you must specify two arguments: verb resource or verb resource/resourceName.";
-    let [verb, object, name @ ..] = args.words.as_slice() else {
+    let [verb, object] = args.words.as_slice() else {
         return Err(Error::message(format!("{usage}\nSee 'kctl auth can-i -h' for help and examples.")));
     };
     let spec = if object.starts_with('/') {
         json!({"nonResourceAttributes": {"verb": verb, "path": object}})
     } else {
-        resource_spec(args, session, verb, object, name.first().map(String::as_str)).await?
+        resource_spec(args, session, verb, object).await?
     };
     let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": spec});
     let answer = session.json(Request::post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", &review)).await?;
@@ -94,11 +97,8 @@ async fn can_i(args: &CanIArgs, session: &Session) -> Result<()> {
     if allowed { Ok(()) } else { Err(Error::Exit(1)) }
 }
 
-async fn resource_spec(args: &CanIArgs, session: &Session, verb: &str, object: &str, name: Option<&str>) -> Result<Value> {
-    let (kind, inline) = object.split_once('/').map_or((object, None), |(kind, name)| (kind, Some(name)));
-    if inline.is_some() && name.is_some() {
-        return Err(Error::message("resource name is given twice"));
-    }
+async fn resource_spec(args: &CanIArgs, session: &Session, verb: &str, object: &str) -> Result<Value> {
+    let (kind, name) = object.split_once('/').unwrap_or((object, ""));
     let (group, plural, namespaced) = match session.resource(kind).await {
         Ok(resource) => (resource.group, resource.plural, resource.namespaced),
         Err(Error::NoResource { .. }) => {
@@ -116,7 +116,7 @@ async fn resource_spec(args: &CanIArgs, session: &Session, verb: &str, object: &
     }
     let namespace = if args.all_namespaces { "" } else { &session.namespace };
     Ok(json!({"resourceAttributes": {
-        "namespace": namespace, "verb": verb, "group": group, "resource": plural, "subresource": args.subresource, "name": name.or(inline).unwrap_or_default(),
+        "namespace": namespace, "verb": verb, "group": group, "resource": plural, "subresource": args.subresource, "name": name,
     }}))
 }
 

@@ -56,6 +56,7 @@ impl Sources {
         for spec in &self.from_literal {
             let (key, value) = spec
                 .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
                 .ok_or_else(|| Error::message(format!("invalid literal source {spec}, expected key=value")))?;
             add(&mut data, key.to_owned(), value.trim_matches('\'').trim_matches('"').as_bytes().to_vec())?;
         }

@@ -12,6 +12,7 @@ pub use access::Subjects;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::apply;
 use crate::{
     kube::{Error, Files, Info, Request, Result, Session, select},
     output::{
@@ -75,6 +76,9 @@ pub struct CreateFlags {
     pub dry_run: DryRunFlag,
     #[command(flatten)]
     pub validate: ValidateFlag,
+    /// Write down what is created, for `apply` to compare with
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    pub save_config: bool,
 }
 
 /// How strictly the server looks at unknown and duplicate fields.
@@ -108,12 +112,17 @@ impl std::str::FromStr for Validate {
             "strict" | "true" => Ok(Self::Strict),
             "warn" => Ok(Self::Warn),
             "ignore" | "false" => Ok(Self::Ignore),
-            _ => Err("must be strict, warn or ignore".into()),
+            _ => Err(format!("invalid - validate option {text:?}; must be one of: strict (or true), warn, ignore (or false)")),
         }
     }
 }
 
 impl Validate {
+    /// Whether what is sent is looked at before.
+    pub fn checks(self) -> bool {
+        !matches!(self, Self::Ignore)
+    }
+
     /// The query parameter `fieldValidation`.
     pub fn parameter(self) -> &'static str {
         match self {
@@ -126,7 +135,10 @@ impl Validate {
 
 pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
     match args.what {
-        None => from_files(&args.files, &args.flags, session).await,
+        None => {
+            let checked = args.flags.validate.validate.checks();
+            from_files(&Files { checked, ..args.files }, &args.flags, session).await
+        }
         Some(What::Deployment(args)) => one(session, args.object()?, &args.flags, "deployment").await,
         Some(What::Job(args)) => workload::job(args, session).await,
         Some(What::Cronjob(args)) => one(session, args.object(), &args.flags, "cronjob").await,
@@ -135,10 +147,8 @@ pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
         Some(What::Secret(args)) => one(session, args.object()?, args.flags(), "secret").await,
         Some(What::Service(args)) => one(session, args.object()?, args.flags(), &format!("{} service", args.kind())).await,
         Some(What::Serviceaccount(args)) => one(session, args.object(), &args.flags, "serviceaccount").await,
-        Some(What::Role(args)) => one(session, access::role(&args, session).await?, &args.flags, "role").await,
-        Some(What::Clusterrole(args)) => {
-            one(session, access::cluster_role(&args, session).await?, &args.role.flags, "clusterrole").await
-        }
+        Some(What::Role(args)) => one(session, access::role(&args, session).await?, &args.flags, "").await,
+        Some(What::Clusterrole(args)) => one(session, access::cluster_role(&args, session).await?, &args.role.flags, "").await,
         Some(What::Rolebinding(args)) => one(session, args.object("RoleBinding")?, &args.flags, "rolebinding").await,
         Some(What::Clusterrolebinding(args)) => {
             one(session, args.object("ClusterRoleBinding")?, &args.flags, "clusterrolebinding").await
@@ -155,13 +165,12 @@ async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Re
     if files.is_empty() {
         return Err(Error::message("must specify one of -f and -k"));
     }
-    let infos = select::from_files(session, files).await?;
-    if infos.is_empty() {
+    let (infos, mut errors) = select::readable_files(session, files).await?;
+    if infos.is_empty() && errors.is_empty() {
         return Err(Error::message("no objects passed to create"));
     }
     let dry_run = flags.dry_run.dry_run;
     let mut reporter = Reporter::new(&flags.output, dry_run)?;
-    let mut errors = Vec::new();
     for mut info in infos {
         match submit(session, &info, flags).await {
             Ok(object) => {
@@ -215,10 +224,17 @@ pub async fn info(session: &Session, object: &mut Value, flags: &CreateFlags) ->
 
 pub async fn submit(session: &Session, info: &Info, flags: &CreateFlags) -> Result<Value> {
     let dry_run = flags.dry_run.dry_run;
+    // Who applied an object once goes on so: the annotation is renewed.
+    let applied = machinery::meta::annotation(&info.object, machinery::apply::LAST_APPLIED).is_some();
+    let object = match flags.save_config || applied {
+        true if info.source.is_some() => apply::annotated(&info.object),
+        true => apply::annotated_as_is(&info.object, session.namespace_given),
+        false => info.object.clone(),
+    };
     if dry_run == DryRun::Client {
-        return Ok(info.object.clone());
+        return Ok(object);
     }
-    let request = Request::post(info.resource.path(&info.namespace, None), &info.object)
+    let request = Request::post(info.resource.path(&info.namespace, None), &object)
         .query("fieldManager", "kctl-create")
         .query("fieldValidation", flags.validate.validate.parameter())
         .query_some("dryRun", dry_run.parameter());

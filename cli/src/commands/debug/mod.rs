@@ -76,6 +76,11 @@ pub struct DebugArgs {
     /// How much the container may see and do
     #[arg(long, value_enum, default_value = "general")]
     profile: Profile,
+    /// A file with fields of the container, JSON or YAML: they are merged into it last
+    #[arg(long, value_name = "FILE")]
+    custom: Option<std::path::PathBuf>,
+    #[arg(skip)]
+    custom_fields: Option<Value>,
     /// The words after -- are arguments, not the command
     #[arg(long)]
     arguments_only: bool,
@@ -134,8 +139,16 @@ fn check(args: &DebugArgs) -> Result<()> {
     Ok(())
 }
 
-pub async fn run(args: DebugArgs, session: &Session) -> Result<()> {
+pub async fn run(mut args: DebugArgs, session: &Session) -> Result<()> {
     check(&args)?;
+    if let Some(file) = &args.custom {
+        args.custom_fields = Some(read_custom(file)?);
+    }
+    if args.profile == Profile::Legacy {
+        eprintln!(
+            "--profile=legacy is deprecated and planned to be removed in v1.39. It is recommended to specify other profile, for example \"--profile=general\"."
+        );
+    }
     let words = if args.targets.iter().any(|word| word.contains('/')) {
         args.targets.clone()
     } else {
@@ -162,6 +175,18 @@ pub async fn run(args: DebugArgs, session: &Session) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The fields of a container that `--custom` names.
+fn read_custom(file: &std::path::Path) -> Result<Value> {
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let why = crate::kube::error::io_text(&error);
+        Error::message(format!("must pass a container spec json file for custom profile: open {}: {why}", file.display()))
+    })?;
+    let fields = machinery::yaml::to_value(&text)
+        .map_err(|error| Error::message(format!("{} does not contain a valid container spec: {error}", file.display())))?;
+    profile::check_custom(&fields).map_err(Error::message)?;
+    Ok(fields)
 }
 
 fn random() -> u64 {
@@ -193,14 +218,14 @@ async fn on_node(args: &DebugArgs, session: &Session, node: &Info) -> Result<Mad
     if !args.quiet {
         println!("Creating debugging pod {name} with container {container} on node {}.", node.name);
     }
-    let pod = plan::on_node(&node.name, args, &name, &container);
+    let pod = plan::on_node(&node.name, args, &name, &container)?;
     let path = format!("/api/v1/namespaces/{}/pods", session.namespace);
     Ok((session.json(Request::post(path, &pod)).await?, Some(container)))
 }
 
 async fn join(args: &DebugArgs, session: &Session, pod: &Info) -> Result<Made> {
     let name = container_name(args, &pod.object);
-    let changed = plan::ephemeral(&pod.object, args, &name);
+    let changed = plan::ephemeral(&pod.object, args, &name)?;
     let (kind, patch) = two_way(&pod.object, &changed);
     let request = Request::patch(format!("{}/ephemeralcontainers", pod.path()), kind, &patch);
     Ok((session.json(request).await?, Some(name)))

@@ -44,7 +44,7 @@ fn fill(container: &mut Value, args: &DebugArgs) {
 }
 
 /// The container that joins a running pod, as the pod would have it then.
-pub fn ephemeral(pod: &Value, args: &DebugArgs, name: &str) -> Value {
+pub fn ephemeral(pod: &Value, args: &DebugArgs, name: &str) -> Result<Value> {
     let mut changed = pod.clone();
     let mut container = json!({"name": name, "terminationMessagePolicy": "File"});
     fill(&mut container, args);
@@ -56,18 +56,28 @@ pub fn ephemeral(pod: &Value, args: &DebugArgs, name: &str) -> Value {
         None => changed["spec"]["ephemeralContainers"] = json!([container]),
     }
     profile::apply(args.profile, Style::Ephemeral, &mut changed["spec"], name);
-    changed
+    customize(args, &mut changed["spec"], name)?;
+    Ok(changed)
 }
 
 /// The pod that debugs a node.
-pub fn on_node(node: &str, args: &DebugArgs, pod: &str, container: &str) -> Value {
+pub fn on_node(node: &str, args: &DebugArgs, pod: &str, container: &str) -> Result<Value> {
     let mut own = json!({"name": container, "terminationMessagePolicy": "File"});
     fill(&mut own, args);
     let mut spec =
         json!({"containers": [own], "nodeName": node, "restartPolicy": "Never", "tolerations": [{"operator": "Exists"}]});
     profile::apply(args.profile, Style::Node, &mut spec, container);
+    customize(args, &mut spec, container)?;
     let labels = json!({"app.kubernetes.io/managed-by": "kctl-debug"});
-    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "labels": labels}, "spec": spec})
+    Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "labels": labels}, "spec": spec}))
+}
+
+/// What `--custom` says goes over everything else.
+fn customize(args: &DebugArgs, spec: &mut Value, container: &str) -> Result<()> {
+    match &args.custom_fields {
+        Some(fields) => profile::customize(fields, spec, container).map_err(|error| Error::message(error.to_string())),
+        None => Ok(()),
+    }
 }
 
 /// A copy of a pod with a container more, or with one changed. `name` is that container's; without it only images change.
@@ -119,6 +129,7 @@ pub fn copy(pod: &Value, args: &DebugArgs, to: &str, name: Option<&str>) -> Resu
             }
         }
         profile::apply(args.profile, Style::Copy, &mut spec, name);
+        customize(args, &mut spec, name)?;
     }
     Ok(json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}))
 }
@@ -148,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_container_joins() {
-        let changed = ephemeral(&pod(), &args("p --image=b -it --target=c -- sh"), "d");
+        let changed = ephemeral(&pod(), &args("p --image=b -it --target=c -- sh"), "d").unwrap();
         let want = json!([{
             "name": "d", "image": "b", "command": ["sh"], "stdin": true, "tty": true, "targetContainerName": "c",
             "terminationMessagePolicy": "File", "securityContext": {"capabilities": {"add": ["SYS_PTRACE"]}},

@@ -57,10 +57,14 @@ pub async fn run(args: RolloutArgs, session: &Session) -> Result<()> {
 }
 
 async fn change(mut args: ChangeArgs, session: &Session, plan: fn(&Info) -> Result<Value>, what: &str) -> Result<()> {
+    if args.targets.words.is_empty() && args.targets.files.is_empty() {
+        return Err(Error::message("required resource not specified"));
+    }
     whole_type(&mut args.targets);
     let dry_run = args.dry_run.dry_run;
     let mut reporter = Reporter::new(&args.output, dry_run)?;
-    args.targets
+    let count = args
+        .targets
         .each(session, async |info| {
             let body = plan(info)?;
             let after = if dry_run == DryRun::Client {
@@ -70,8 +74,11 @@ async fn change(mut args: ChangeArgs, session: &Session, plan: fn(&Info) -> Resu
             };
             reporter.done(info, &after, what)
         })
-        .await
-        .map(drop)
+        .await?;
+    if count == 0 {
+        eprintln!("No resources found in {} namespace.", session.namespace);
+    }
+    Ok(())
 }
 
 /// A type without names is all of its objects here.

@@ -63,7 +63,7 @@ fn find(directory: &Path) -> Result<PathBuf> {
     let found: Vec<PathBuf> = NAMES.iter().map(|name| directory.join(name)).filter(|path| path.is_file()).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
-        [] => Err(Error::message(format!(
+        [] => Err(Error::Plain(format!(
             "unable to find one of 'kustomization.yaml', 'kustomization.yml' or 'Kustomization' in directory '{}'",
             std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned()).display()
         ))),

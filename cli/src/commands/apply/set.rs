@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;
 
-use super::apply::MANAGER;
 use crate::{
     kube::{Error, Info, Request, Resource, Result, Session, select, session::APPLY_PATCH},
     output::format::DryRun,
@@ -23,6 +22,7 @@ pub struct ApplySet {
     parent: Info,
     id: String,
     dry_run: DryRun,
+    manager: String,
     /// Kinds (`Deployment.apps`) and namespaces that members had so far, and have now.
     kinds: BTreeSet<String>,
     namespaces: BTreeSet<String>,
@@ -32,7 +32,7 @@ pub struct ApplySet {
 }
 
 impl ApplySet {
-    pub async fn new(session: &Session, name: &str, dry_run: DryRun) -> Result<Self> {
+    pub async fn new(session: &Session, name: &str, dry_run: DryRun, manager: &str) -> Result<Self> {
         let (kind, name) = name.split_once('/').unwrap_or(("secrets", name));
         let resource = session.resource(kind).await?;
         let namespace = if resource.namespaced { session.namespace.clone() } else { String::new() };
@@ -65,7 +65,8 @@ impl ApplySet {
             Err(error) => return Err(error),
         }
         let (now_kinds, now_namespaces, applied) = Default::default();
-        Ok(Self { parent, id, dry_run, kinds, namespaces, now_kinds, now_namespaces, applied })
+        let manager = format!("{manager}-applyset");
+        Ok(Self { parent, id, dry_run, manager, kinds, namespaces, now_kinds, now_namespaces, applied })
     }
 
     /// Marks the objects as members and writes the extent of the set before any of them is applied: nothing can get lost.
@@ -150,7 +151,7 @@ impl ApplySet {
         let parent =
             json!({"apiVersion": self.parent.resource.api_version(), "kind": self.parent.resource.kind, "metadata": metadata});
         let request = Request::patch(self.parent.path(), APPLY_PATCH, &parent)
-            .query("fieldManager", format!("{MANAGER}-applyset"))
+            .query("fieldManager", &self.manager)
             .query("force", true)
             .query_some("dryRun", self.dry_run.parameter());
         session.json(request).await.map(drop)
