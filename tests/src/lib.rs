@@ -13,6 +13,7 @@ pub mod commands;
 pub mod conformance;
 pub mod images;
 pub mod interchange;
+pub mod kubectls;
 pub mod libraries;
 pub mod load;
 pub mod nodes;

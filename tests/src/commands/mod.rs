@@ -9,10 +9,13 @@
 //! | `>` | a line of its standard output |
 //! | `!` | a line of its standard error |
 //! | `?` | its exit code, when that is not 0 |
-//! | `@` | a file in the directory that commands run in; `|` lines are its content |
+//! | `[kubectl <= 1.NN]` | from here on, what these releases of kubectl print instead |
+//! | `@` | a file in the directory that commands run in; `\|` lines are its content |
 //! | `#` | a remark |
 //!
-//! What differs from run to run (ages, uids, versions, addresses) is replaced by a word on both sides: see [`normal`].
+//! A command line may begin with `NAME=value`: variables of its environment. One that ends with `&` goes on for ever: it is ended
+//! when it has printed what it must. What differs from run to run (ages, uids, versions, addresses) is replaced by a word on
+//! both sides: see [`normal`].
 
 pub mod normal;
 pub mod run;

@@ -11,12 +11,18 @@ pub struct Run {
 /// The text with uids, times, versions, ages and addresses replaced, and every client called `kubectl`.
 pub fn normal(text: &str, run: &Run) -> String {
     let text = text.replace(&run.address, "SERVER").replace(&run.directory, "DIR").replace("kctl", "kubectl");
-    text.split_inclusive('\n').map(line).collect()
+    text.split_inclusive('\n').filter(|line| !is_logged(line)).map(line).collect()
+}
+
+/// A line of a log, as Go's programs write it beside their output: `W1121 17:09:01.123456   123 file.go:45] …`.
+fn is_logged(line: &str) -> bool {
+    line.starts_with(['I', 'W', 'E']) && line.get(1..).is_some_and(|rest| begins(rest.as_bytes(), b"0000 00:00:00.000000"))
 }
 
 fn line(line: &str) -> String {
     let (body, end) = line.strip_suffix('\n').map_or((line, ""), |body| (body, "\n"));
-    let body = times(body);
+    let body = names(body);
+    let body = times(&body);
     let body = uids(&body);
     let body = versions(&body);
     format!("{}{end}", ages(&body))
@@ -30,6 +36,18 @@ fn begins(text: &[u8], shape: &[u8]) -> bool {
             b'x' => got.is_ascii_hexdigit(),
             other => got == other,
         })
+}
+
+/// Names that are made up: temporary files and directories, tokens, hashes of certificates.
+fn names(text: &str) -> String {
+    let word = |after: &str| after.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).unwrap_or(after.len());
+    let number = |after: &str| after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
+    let text = replace(text, "kubectl-edit-", "<file>", word);
+    let text = replace(&text, "kubectl.1.00-edit-", "<file>", word);
+    let text = replace(&text, "LIVE-", "<live>", number);
+    let text = replace(&text, "MERGED-", "<merged>", number);
+    let text = replace(&text, "X509SHA256=", "<credential>", word);
+    replace(&text, "eyJhbGciOi", "<token>", word)
 }
 
 /// Replaces every stretch that has a shape by a word; `more` says how many bytes after the shape belong to it.
@@ -54,6 +72,7 @@ fn times(text: &str) -> String {
         after.find('Z').filter(|at| after[..*at].bytes().all(|b| b == b'.' || b.is_ascii_digit())).map_or(0, |at| at + 1)
     };
     let text = replace(text, "0000-00-00T00:00:00", "<time>", zone);
+    let text = replace(&text, "0000-00-00 00:00:00.", "<time>", |after| after.find(" +0000").map_or(0, |at| at + 6));
     // `Mon, 02 Jan 2006 15:04:05 +0000` of describe; the weekday before it goes with the column.
     match text.find(" +0000") {
         Some(end) if end >= 25 => format!("{}<time>{}", &text[..end - 25], &text[end + 6..]),
@@ -114,6 +133,9 @@ mod tests {
         check("created: Sat, 21 Nov 2026 10:00:00 +0000\n", "created: <time>\n");
         check("See 'kctl get -h' at https://127.0.0.1:1234 in /tmp/x/a\n", "See 'kubectl get -h' at https://SERVER in DIR/a\n");
         check("pod/5s created\n", "pod/5s created\n");
+        check("--- /tmp/LIVE-123/v1.x\t2026-11-21 10:00:00.123456789 +0000\n", "--- /tmp/<live>/v1.x\t<time>\n");
+        check("in /tmp/kctl-edit-12.yaml\"\n", "in /tmp/<file>\"\n");
+        check("W1121 17:09:01.123456   12 a.go:4] x\nW1\n", "W1\n");
         check("no end", "no end");
     }
 }

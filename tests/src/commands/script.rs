@@ -1,5 +1,7 @@
 //! Sessions as text.
 
+const OLDER: &str = "[kubectl <= 1.";
+
 /// One command and what it must do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Step {
@@ -7,11 +9,16 @@ pub struct Step {
     pub only: Option<String>,
     pub line: String,
     pub stdin: String,
+    /// Of `kctl` and the newest kubectl.
     pub expected: Outcome,
+    /// Of older releases, the newer one first.
+    pub older: Vec<Older>,
     /// Written before it is run.
     pub files: Vec<(String, String)>,
     /// Remarks and empty lines before it, kept when the file is written anew.
     pub before: String,
+    /// The expectation comes from this run.
+    learned: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +26,32 @@ pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     pub code: i32,
+}
+
+/// What releases of kubectl up to 1.`minor` do instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Older {
+    pub minor: u32,
+    pub expected: Outcome,
+}
+
+impl Step {
+    /// What a client must do: `minor` is the release of a kubectl, none that of `kctl`.
+    pub fn expected(&self, minor: Option<u32>) -> &Outcome {
+        let older = minor.and_then(|minor| self.older.iter().rfind(|older| minor <= older.minor));
+        older.map_or(&self.expected, |older| &older.expected)
+    }
+
+    /// Writes down what a client did. Clients come with the newest first: what is known of older ones is forgotten.
+    pub fn learn(&mut self, minor: Option<u32>, got: Outcome) {
+        let Some(minor) = minor.filter(|_| self.learned) else {
+            (self.expected, self.older, self.learned) = (got, Vec::new(), true);
+            return;
+        };
+        if self.older.last().map_or(&self.expected, |last| &last.expected) != &got {
+            self.older.push(Older { minor, expected: got });
+        }
+    }
 }
 
 /// Reads a session.
@@ -40,13 +73,23 @@ pub fn parse(text: &str) -> Result<Vec<Step>, String> {
                 let line = only.map_or(content, |client| rest[client.len()..].trim_start());
                 steps.push(Step { only: only.map(str::to_owned), line: line.to_owned(), ..std::mem::take(&mut next) });
             }
+            "[" => {
+                let step = steps.last_mut().ok_or_else(|| wrong("nothing was run yet"))?;
+                let minor = line.strip_prefix(OLDER).and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+                let minor = minor.ok_or_else(|| wrong("no release"))?;
+                if step.older.last().is_some_and(|last| last.minor <= minor) {
+                    return Err(wrong("a newer release comes first"));
+                }
+                step.older.push(Older { minor, expected: Outcome::default() });
+            }
             "<" | ">" | "!" | "?" => {
                 let step = steps.last_mut().ok_or_else(|| wrong("nothing was run yet"))?;
+                let expected = step.older.last_mut().map_or(&mut step.expected, |older| &mut older.expected);
                 match mark {
                     "<" => append(&mut step.stdin),
-                    ">" => append(&mut step.expected.stdout),
-                    "!" => append(&mut step.expected.stderr),
-                    _ => step.expected.code = content.parse().map_err(|_| wrong("no exit code"))?,
+                    ">" => append(&mut expected.stdout),
+                    "!" => append(&mut expected.stderr),
+                    _ => expected.code = content.parse().map_err(|_| wrong("no exit code"))?,
                 }
             }
             _ => return Err(wrong("an unknown kind of line")),
@@ -68,17 +111,46 @@ pub fn render(steps: &[Step]) -> String {
         }
         text += &format!("${} {}\n", step.only.as_deref().unwrap_or_default(), step.line);
         text += &lines("<", &step.stdin);
-        text += &lines(">", &step.expected.stdout);
-        text += &lines("!", &step.expected.stderr);
-        if step.expected.code != 0 {
-            text += &format!("? {}\n", step.expected.code);
+        let outcome = |expected: &Outcome| {
+            let code = if expected.code == 0 { String::new() } else { format!("? {}\n", expected.code) };
+            lines(">", &expected.stdout) + &lines("!", &expected.stderr) + &code
+        };
+        text += &outcome(&step.expected);
+        for older in &step.older {
+            text += &format!("{OLDER}{}]\n{}", older.minor, outcome(&older.expected));
         }
     }
     text
 }
 
+/// A command line taken apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    pub variables: Vec<(String, String)>,
+    pub words: Vec<String>,
+    /// It goes on for ever.
+    pub endless: bool,
+}
+
+impl Line {
+    pub fn parse(text: &str) -> Self {
+        let (text, endless) = text.strip_suffix(" &").map_or((text, false), |text| (text, true));
+        let mut line = Self { endless, ..Self::default() };
+        let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+        for word in words(text) {
+            match word.split_once('=') {
+                Some((name, value)) if line.words.is_empty() && is_name(name) => {
+                    line.variables.push((name.to_owned(), value.to_owned()));
+                }
+                _ => line.words.push(word),
+            }
+        }
+        line
+    }
+}
+
 /// The words of a line: quotes keep words together, and there is no other syntax of a shell.
-pub fn words(line: &str) -> Vec<String> {
+fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -112,7 +184,35 @@ mod tests {
         assert_eq!((steps[0].line.as_str(), steps[0].expected.stdout.as_str()), ("apply -f a.yaml", "created\n"));
         assert_eq!((steps[1].only.as_deref(), steps[1].stdin.as_str(), steps[1].expected.code), (Some("kctl"), "in\n", 1));
         assert_eq!(render(&steps), TEXT);
+        for wrong in ["[kubectl <= 1.30]\n", "$ a\n[kubectl]\n", "$ a\n[kubectl <= 1.27]\n[kubectl <= 1.30]\n"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
         assert!(parse("> x\n").is_err() && parse("x\n").is_err() && parse("$ a\n? b\n").is_err());
+    }
+
+    #[test]
+    fn releases_differ() {
+        let text = "$ a\n> new\n[kubectl <= 1.33]\n> old\n! oldest\n[kubectl <= 1.30]\n? 1\n";
+        let mut steps = parse(text).unwrap();
+        assert_eq!(render(&steps), text);
+        let check = |step: &Step, minor, want: &str| assert_eq!(step.expected(minor).stdout, want, "{minor:?}");
+        for (minor, want) in
+            [(None, "new\n"), (Some(36), "new\n"), (Some(33), "old\n"), (Some(31), "old\n"), (Some(30), ""), (Some(27), "")]
+        {
+            check(&steps[0], minor, want);
+        }
+        let outcome = |stdout: &str| Outcome { stdout: stdout.into(), ..Outcome::default() };
+        for (minor, stdout) in [(36, "a\n"), (33, "a\n"), (32, "b\n"), (27, "b\n")] {
+            steps[0].learn(Some(minor), outcome(stdout));
+        }
+        assert_eq!(render(&steps), "$ a\n> a\n[kubectl <= 1.32]\n> b\n");
+    }
+
+    #[test]
+    fn lines() {
+        let line = Line::parse("KUBE_EDITOR='sh edit.sh' get -o x=y X=z &");
+        assert_eq!(line.variables, [("KUBE_EDITOR".to_owned(), "sh edit.sh".to_owned())]);
+        assert_eq!((line.words.len(), line.endless), (4, true));
     }
 
     #[test]

@@ -8,39 +8,20 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::world::{World, eventually};
-use crate::{libraries, load};
+use crate::{kubectls, libraries, load};
 
 pub(super) fn run(world: &World) -> Result<()> {
     let kubeconfig = world.kubeconfig()?;
-    let kubectls = kubectls();
+    let kubectls = kubectls::on_this_machine();
     if kubectls.is_empty() {
         println!("  there is no kubectl on this machine: its part is left out");
     }
-    for program in kubectls {
+    for kubectls::Kubectl { program, .. } in kubectls {
         let kubectl = Kubectl { program, kubeconfig: kubeconfig.clone(), namespace: "kubectl".to_owned() };
         kubectl.session().with_context(|| format!("with {}", kubectl.program.display()))?;
         println!("  {}: all steps passed", kubectl.program.display());
     }
     libraries::run(&world.programs, &world.cache, &kubeconfig, Some(["default", "client"]))
-}
-
-/// Every `kubectl.1.NN`, or else `kubectl`, on the path and where Google's packages put them.
-fn kubectls() -> Vec<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::env::split_paths(&path).chain([PathBuf::from("/usr/lib/google-cloud-sdk/bin")]);
-    let mut found: Vec<PathBuf> = dirs
-        .filter_map(|dir| std::fs::read_dir(dir).ok())
-        .flatten()
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|n| n == "kubectl" || n.to_string_lossy().starts_with("kubectl.1.")))
-        .collect();
-    found.sort();
-    found.dedup();
-    let versioned = |path: &PathBuf| path.to_string_lossy().contains("kubectl.1.");
-    if found.iter().any(versioned) {
-        found.retain(versioned);
-    }
-    found
 }
 
 struct Kubectl {
