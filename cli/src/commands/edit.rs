@@ -117,13 +117,13 @@ async fn edit(
     // JSON has no comments.
     let header = if as_json { "" } else { HEADER };
     let mut shown = format!("{header}{text}");
-    let mut failed: Option<Error> = None;
+    let mut failed = false;
     loop {
         std::fs::write(&file.0, &shown)?;
         open_editor(&file.0)?;
         let edited = std::fs::read_to_string(&file.0)?;
         let content = without_comments(&edited);
-        if failed.is_some() && edited == shown {
+        if failed && content == without_comments(&shown) {
             eprintln!("A copy of your changes has been stored to {:?}", file.keep());
             return Err(Error::message("Edit cancelled, no valid changes were saved."));
         }
@@ -143,7 +143,7 @@ async fn edit(
                 let about: String = error.text().lines().map(|line| format!("# {line}\n")).collect();
                 let about = if as_json { String::new() } else { format!("{about}#\n") };
                 shown = format!("{header}{about}{content}");
-                failed = Some(error);
+                failed = true;
             }
         }
     }
