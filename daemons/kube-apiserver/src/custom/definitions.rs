@@ -144,7 +144,7 @@ mod tests {
                 {"name": "v1", "served": true, "storage": true, "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.n"}}}]}});
         let declared = declared(&definition);
         let names: Vec<(&str, bool)> = declared.iter().map(|(r, _)| (r.version.as_str(), r.served)).collect();
-        assert_eq!(names, [("v1", true), ("v1beta1", true), ("v0", false)]);
+        assert_eq!(names, [("v1", true), ("v0", false), ("v1beta1", true)]);
         let (v1, ty) = &declared[0];
         assert_eq!((v1.singular.as_str(), v1.list_kind.as_str(), v1.subresources.len()), ("backup", "BackupList", 2));
         assert_eq!(ty.scale_paths().0, "spec.n");
