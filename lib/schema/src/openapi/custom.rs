@@ -23,7 +23,8 @@ pub struct CustomVersion<'c> {
 /// Schemas nest no deeper than this: what lies below is not shown.
 const DEPTH_MAX: usize = 64;
 const COMBINATIONS: [&str; 4] = ["allOf", "anyOf", "oneOf", "not"];
-const METADATA: &str = "Standard object's metadata.";
+const METADATA: &str = "Standard object's metadata. More info: \
+     https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 /// The prefix of the names of a group and version: `.com.example.v1`. The leading dot says that the name is complete.
 pub(super) fn prefix(group: &str, version: &str) -> String {
