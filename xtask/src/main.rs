@@ -1,6 +1,6 @@
 //! The developer's one list of commands: `cargo xtask COMMAND`.
 
-mod gen_cri;
+mod gen_grpc;
 mod gen_schema;
 mod setup;
 mod sh;
@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     Up(up::Args),
     Test(test::Args),
-    GenCri(gen_cri::Args),
+    GenGrpc(gen_grpc::Args),
     GenSchema(gen_schema::Args),
 }
 
@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Up(args) => up::run_up(&args),
         Command::Test(args) => test::run_test(&args),
-        Command::GenCri(args) => gen_cri::run(args),
+        Command::GenGrpc(args) => gen_grpc::run(&args),
         Command::GenSchema(args) => gen_schema::run(args),
     }
 }

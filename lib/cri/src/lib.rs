@@ -1,6 +1,6 @@
 //! The Container Runtime Interface, v1: messages, clients and servers, and how a runtime's socket is reached.
 //!
-//! [`v1`] is generated (`cargo xtask gen-cri`) and checked in: building this crate needs neither protoc nor a build script.
+//! [`v1`] is generated (`cargo xtask gen-grpc`) and checked in: building this crate needs neither protoc nor a build script.
 //! The servers are for recording doubles of a runtime in tests.
 
 mod endpoint;
