@@ -33,7 +33,7 @@ pub(crate) trait Subscriber: Send + Sync {
     fn change(&self, event: &Event);
     /// The end of a batch: readers may see its changes now.
     fn publish(&self);
-    /// History was lost; everything must be read again.
+    /// History was lost, or a change of it; everything must be read again.
     fn restart(self: Arc<Self>);
 }
 
@@ -148,6 +148,11 @@ impl Shared {
         }
         for subscriber in touched {
             subscriber.publish();
+        }
+        for key in &batch.missed {
+            if let Some(subscriber) = self.subscriber(key) {
+                subscriber.restart();
+            }
         }
         self.advance(batch.revision);
     }

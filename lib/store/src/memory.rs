@@ -264,7 +264,7 @@ impl Storage for Memory {
                 };
                 if let Some(last) = events.last() {
                     let revision = last.revision;
-                    return Some((Ok(WatchItem::Changes(Batch { events, revision })), Some(follow)));
+                    return Some((Ok(WatchItem::Changes(Batch { events, revision, missed: Vec::new() })), Some(follow)));
                 }
                 // `follow` holds the sender through `inner`.
                 let _ = follow.revision.changed().await;

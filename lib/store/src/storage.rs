@@ -89,6 +89,8 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// The revision of the last event.
     pub revision: u64,
+    /// Keys that changed as well, to what cannot be told now.
+    pub missed: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

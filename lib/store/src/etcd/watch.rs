@@ -118,5 +118,5 @@ fn read(message: &WatchResponse, after: &mut u64) -> Result<Option<WatchItem>> {
     let Some(last) = events.last() else { return Ok(None) };
     let revision = last.revision;
     *after = revision;
-    Ok(Some(WatchItem::Changes(Batch { events, revision })))
+    Ok(Some(WatchItem::Changes(Batch { events, revision, missed: Vec::new() })))
 }
