@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ast::{Expr, Id, Literal};
 use crate::bindings::Bindings;
 use crate::budget::{Budget, Meter, PER_CALL_LIMIT};
 use crate::check::Checked;
@@ -47,6 +48,33 @@ impl Program {
         self.checked.meanings.iter().any(|m| matches!(m, crate::check::Meaning::Variable(name) if name.as_ref() == variable))
     }
 
+    /// True when the expression asks for that field, of whatever.
+    pub fn selects(&self, field: &str) -> bool {
+        self.selections().any(|(_, name)| name == field)
+    }
+
+    /// True when the expression asks for that field of a variable itself.
+    pub fn selects_of(&self, variable: &str, field: &str) -> bool {
+        self.selections().any(|(operand, name)| {
+            name == field && matches!(self.checked.ast.expr(operand), Expr::Ident(name) if name.as_ref() == variable)
+        })
+    }
+
+    /// `a.b`, `has(a.b)` and `a.?b`: what is asked, and for which field.
+    fn selections(&self) -> impl Iterator<Item = (Id, &str)> {
+        self.checked.ast.nodes.iter().filter_map(|node| match &node.expr {
+            Expr::Select { operand, field, .. } => Some((*operand, field.as_ref())),
+            Expr::Call { function, args, .. } if function.as_ref() == "_?._" => match args.as_slice() {
+                [operand, field] => match self.checked.ast.expr(*field) {
+                    Expr::Literal(Literal::String(field)) => Some((*operand, field.as_ref())),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Evaluates the expression; the cost is taken off the budget.
     ///
     /// # Errors
@@ -81,5 +109,26 @@ impl Program {
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Program").field("source", &self.source).field("output", self.output_type()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Environment, Type};
+
+    #[test]
+    fn fields_that_are_asked_for() {
+        let check = |expression: &str, email: bool, of_claims: bool| {
+            let environment = Environment::new().variable("claims", Type::Dyn).variable("other", Type::Dyn);
+            let program = environment.compile(expression).unwrap();
+            assert_eq!((program.selects("email"), program.selects_of("claims", "email")), (email, of_claims), "{expression}");
+        };
+        check("claims.email == 'a'", true, true);
+        check("has(claims.email)", true, true);
+        check("claims.?email.orValue('') == 'a'", true, true);
+        check("[1].all(x, claims.email == 'a')", true, true);
+        check("other.email == 'a'", true, false);
+        check("claims.other.email == 'a'", true, false);
+        check("claims['email'] == 'email'", false, false);
     }
 }
