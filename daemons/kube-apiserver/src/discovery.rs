@@ -116,6 +116,7 @@ pub fn paths(server: &Server) -> Vec<String> {
         "/.well-known/openid-configuration",
         "/api",
         "/apis",
+        "/flagz",
         "/healthz",
         "/livez",
         "/metrics",
@@ -123,6 +124,7 @@ pub fn paths(server: &Server) -> Vec<String> {
         "/openapi/v3",
         "/openid/v1/jwks",
         "/readyz",
+        "/statusz",
         "/version",
     ]
     .map(str::to_owned)

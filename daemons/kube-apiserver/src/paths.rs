@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use daemon::health::Endpoint;
+use daemon::zpages::{self, Page};
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::Timestamp;
@@ -39,7 +40,8 @@ pub async fn handle(
         "" => Some(Ok(json_body(&json!({"paths": discovery::paths(server)})))),
         "/version" => Some(Ok(json_body(&version()))),
         "/metrics" => Some(Ok(metrics(server))),
-        "/statusz" => Some(Ok(statusz(server))),
+        "/flagz" => Some(zpage(server, Page::Flagz, parts)),
+        "/statusz" => Some(zpage(server, Page::Statusz, parts)),
         "/openapi/v2" => Some(openapi::v2(server, parts)),
         "/openapi/v3" => Some(Ok(openapi::v3_index(server))),
         "/.well-known/openid-configuration" => Some(openid_configuration(server)),
@@ -121,21 +123,11 @@ fn health(server: &Server, path: &str, query: &str) -> Option<Response<Body>> {
     Some(respond::text(status, report.text))
 }
 
-/// `/statusz` (KEP-4827).
-fn statusz(server: &Server) -> Response<Body> {
-    let now = (server.now)();
-    let up = now.duration_since(server.started).as_secs();
-    let started = server.started.strftime("%a %b %e %H:%M:%S UTC %Y");
-    respond::text(
-        StatusCode::OK,
-        format!(
-            "\nkube-apiserver statusz\nWarning: This endpoint is not meant to be machine parseable, has no formatting compatibility guarantees and is for debugging purposes only.\n\nStarted: {started}\nUp: {} hr {:02} min {:02} sec\nGo version: rust\nBinary version: {}\nEmulation version: 1.36\nPaths: /healthz /livez /metrics /readyz /statusz /version\n",
-            up / 3600,
-            up / 60 % 60,
-            up % 60,
-            GIT_VERSION.trim_start_matches('v'),
-        ),
-    )
+/// `/flagz` or `/statusz`. A server among others in one process has its own start.
+fn zpage(server: &Server, page: Page, parts: &Parts) -> Result<Response<Body>, Status> {
+    let process = zpages::Process { started: server.started, ..zpages::process().clone() };
+    let page = zpages::answer(page, &process, "apiserver", &discovery::paths(server), &parts.headers, (server.now)());
+    page.map(|page| page.map(respond::full)).ok_or_else(|| Status::not_acceptable(&zpages::MEDIA_TYPES))
 }
 
 fn metrics(server: &Server) -> Response<Body> {

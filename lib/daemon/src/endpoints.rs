@@ -1,18 +1,20 @@
-//! The small server beside a daemon: `/healthz`, `/livez`, `/readyz` for everyone, `/metrics` for those allowed.
+//! The small server beside a daemon: `/healthz`, `/livez`, `/readyz` for everyone; `/metrics`, `/flagz`, `/statusz` for those allowed.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use jiff::Timestamp;
 use tokio::net::TcpListener;
 
 use crate::Shutdown;
 use crate::health::{Checks, Endpoint};
 use crate::http::{Limits, in_memory, serve};
 use crate::tls::{PeerCertificates, ServerTls};
+use crate::zpages::{self, Page};
 
-/// Who may read `/metrics`.
+/// Who may read `/metrics`, `/flagz` and `/statusz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricsAccess {
     /// Whoever reaches the port: for ports on loopback.
@@ -47,8 +49,26 @@ pub fn respond<B>(request: &Request<B>, checks: &Checks, access: MetricsAccess) 
     }
     match path {
         "/metrics" if allowed(request, access) => text(StatusCode::OK, crate::metrics::render()),
-        "/metrics" => text(StatusCode::FORBIDDEN, "403: a client certificate of the cluster is needed\n".into()),
+        "/flagz" | "/statusz" if allowed(request, access) => zpage(path, request),
+        "/metrics" | "/flagz" | "/statusz" => {
+            text(StatusCode::FORBIDDEN, "403: a client certificate of the cluster is needed\n".into())
+        }
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n".into()),
+    }
+}
+
+fn zpage<B>(path: &str, request: &Request<B>) -> Response<Full<Bytes>> {
+    const PATHS: [&str; 6] = ["/flagz", "/healthz", "/livez", "/metrics", "/readyz", "/statusz"];
+    let process = zpages::process();
+    let page = Page::of(path).and_then(|page| {
+        zpages::answer(page, process, &process.name, &PATHS.map(str::to_owned), request.headers(), Timestamp::now())
+    });
+    match page {
+        Some(page) => page.map(|body| Full::new(body.into())),
+        None => {
+            let accepted = zpages::MEDIA_TYPES.join(", ");
+            text(StatusCode::NOT_ACCEPTABLE, format!("only the following media types are accepted: {accepted}\n"))
+        }
     }
 }
 
@@ -90,6 +110,9 @@ mod tests {
             (Method::POST, "/healthz", MetricsAccess::Anyone, 405),
             (Method::GET, "/metrics", MetricsAccess::Anyone, 200),
             (Method::GET, "/metrics", MetricsAccess::Certificate, 403),
+            (Method::GET, "/flagz", MetricsAccess::Anyone, 200),
+            (Method::GET, "/statusz", MetricsAccess::Anyone, 200),
+            (Method::GET, "/flagz", MetricsAccess::Certificate, 403),
             (Method::GET, "/debug/pprof", MetricsAccess::Anyone, 404),
         ] {
             assert_eq!(status(method.clone(), uri, access), want, "{method} {uri}");

@@ -11,6 +11,7 @@ pub mod reload;
 pub mod serving;
 pub mod shutdown;
 pub mod tls;
+pub mod zpages;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -49,7 +50,12 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let args = match A::try_parse_from(args) {
+    let command = A::command();
+    let parsed = command.clone().try_get_matches_from(args).and_then(|matches| {
+        zpages::note(&command, &matches);
+        A::from_arg_matches(&matches).map_err(|error| error.format(&mut A::command()))
+    });
+    let args = match parsed {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
