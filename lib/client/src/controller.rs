@@ -28,6 +28,7 @@ where
     F: Future<Output = Result<Outcome, E>> + Send + 'static,
     R: Fn(T) -> F + Clone + Send + Sync + 'static,
 {
+    queue.name(name);
     let mut set = JoinSet::new();
     for _ in 0..workers.max(1) {
         let (queue, reconcile) = (queue.clone(), reconcile.clone());

@@ -3,11 +3,40 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// Who is told what happens in a named queue. Implementations must not block.
+pub trait Meter: Send + Sync + 'static {
+    /// A key came in.
+    fn added(&self, queue: &'static str);
+    /// So many keys are ready.
+    fn depth(&self, queue: &'static str, keys: usize);
+    /// A key was handed to a worker after it waited so long.
+    fn started(&self, queue: &'static str, waited: Duration);
+    /// A worker has finished with a key.
+    fn finished(&self, queue: &'static str, took: Duration);
+    /// A key failed and comes back.
+    fn retried(&self, queue: &'static str);
+}
+
+static METER: OnceLock<Box<dyn Meter>> = OnceLock::new();
+
+/// Has all queues of this process that get a name from then on measured. The first meter counts.
+pub fn measure_by(meter: impl Meter) {
+    let _ = METER.set(Box::new(meter));
+}
+
+/// What is known of a queue that is measured.
+struct Measured<T> {
+    name: &'static str,
+    meter: &'static dyn Meter,
+    waiting: HashMap<T, Instant>,
+    working: HashMap<T, Instant>,
+}
 
 /// Exponential back-off: doubles from `base` to `max`.
 #[derive(Clone, Debug)]
@@ -47,6 +76,7 @@ struct State<T> {
     later: BTreeMap<(Instant, u64), T>,
     sequence: u64,
     failures: HashMap<T, u32>,
+    measured: Option<Measured<T>>,
     closed: bool,
 }
 
@@ -84,6 +114,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
             later: BTreeMap::new(),
             sequence: 0,
             failures: HashMap::new(),
+            measured: None,
             closed: false,
         };
         Self { state: Arc::new(Mutex::new(state)), wake: Arc::new(Notify::new()), base, max }
@@ -91,6 +122,16 @@ impl<T: Clone + Eq + Hash> Queue<T> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Names the queue for whoever measures, if anybody does.
+    pub fn name(&self, name: &'static str) {
+        let Some(meter) = METER.get() else { return };
+        let mut state = self.lock();
+        let waiting: HashMap<T, Instant> = state.ready.iter().map(|key| (key.clone(), Instant::now())).collect();
+        waiting.iter().for_each(|_| meter.added(name));
+        meter.depth(name, state.ready.len());
+        state.measured = Some(Measured { name, meter: meter.as_ref(), waiting, working: HashMap::new() });
     }
 
     pub fn add(&self, key: T) {
@@ -122,7 +163,11 @@ impl<T: Clone + Eq + Hash> Queue<T> {
             let mut state = self.lock();
             let count = state.failures.entry(key.clone()).or_insert(0);
             *count = count.saturating_add(1);
-            *count - 1
+            let before = *count - 1;
+            if let Some(measured) = &state.measured {
+                measured.meter.retried(measured.name);
+            }
+            before
         };
         self.add_after(key, delay_after(self.base, self.max, failures));
     }
@@ -148,6 +193,7 @@ impl<T: Clone + Eq + Hash> Queue<T> {
                 if let Some(key) = state.ready.pop_front() {
                     state.dirty.remove(&key);
                     state.processing.insert(key.clone());
+                    state.started(&key);
                     if !state.ready.is_empty() {
                         self.wake.notify_one();
                     }
@@ -172,8 +218,10 @@ impl<T: Clone + Eq + Hash> Queue<T> {
         let again = {
             let mut state = self.lock();
             state.processing.remove(key);
+            state.finished(key);
             let again = state.dirty.contains(key);
             if again {
+                state.came(key);
                 state.ready.push_back(key.clone());
             }
             again
@@ -210,8 +258,37 @@ impl<T: Clone + Eq + Hash> State<T> {
         if self.closed || !self.dirty.insert(key.clone()) || self.processing.contains(&key) {
             return false;
         }
+        self.came(&key);
         self.ready.push_back(key);
         true
+    }
+
+    /// The key is about to be ready.
+    fn came(&mut self, key: &T) {
+        let ready = self.ready.len() + 1;
+        if let Some(measured) = &mut self.measured {
+            measured.waiting.entry(key.clone()).or_insert_with(Instant::now);
+            measured.meter.added(measured.name);
+            measured.meter.depth(measured.name, ready);
+        }
+    }
+
+    fn started(&mut self, key: &T) {
+        let ready = self.ready.len();
+        if let Some(measured) = &mut self.measured {
+            let now = Instant::now();
+            let waited = measured.waiting.remove(key).map_or(Duration::ZERO, |since| now - since);
+            measured.working.insert(key.clone(), now);
+            measured.meter.depth(measured.name, ready);
+            measured.meter.started(measured.name, waited);
+        }
+    }
+
+    fn finished(&mut self, key: &T) {
+        if let Some(measured) = &mut self.measured {
+            let took = measured.working.remove(key).map_or(Duration::ZERO, |since| since.elapsed());
+            measured.meter.finished(measured.name, took);
+        }
     }
 
     fn promote(&mut self, now: Instant) {
@@ -278,6 +355,64 @@ mod tests {
         tokio::task::yield_now().await;
         queue.close();
         assert_eq!(worker.await.unwrap(), None);
+    }
+
+    #[derive(Clone, Default)]
+    struct Notes(Arc<Mutex<Vec<String>>>);
+
+    impl Notes {
+        fn note(&self, queue: &str, what: String) {
+            // Other tests of this process have queues too.
+            if queue == "measured" {
+                self.0.lock().unwrap().push(what);
+            }
+        }
+    }
+
+    impl Meter for Notes {
+        fn added(&self, queue: &'static str) {
+            self.note(queue, "added".into());
+        }
+        fn depth(&self, queue: &'static str, keys: usize) {
+            self.note(queue, format!("depth {keys}"));
+        }
+        fn started(&self, queue: &'static str, waited: Duration) {
+            self.note(queue, format!("started after {} s", waited.as_secs()));
+        }
+        fn finished(&self, queue: &'static str, took: Duration) {
+            self.note(queue, format!("finished after {} s", took.as_secs()));
+        }
+        fn retried(&self, queue: &'static str) {
+            self.note(queue, "retried".into());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_named_queue_is_measured() {
+        let notes = Notes::default();
+        measure_by(notes.clone());
+        let queue = Queue::with_backoff(Duration::from_secs(1), Duration::from_secs(1));
+        queue.add("a");
+        queue.name("measured");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let key = queue.next().await.unwrap();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        queue.add_failed(key);
+        queue.done(&key);
+        assert_eq!(queue.next().await, Some("a"));
+        let expected = [
+            "added",
+            "depth 1",
+            "depth 0",
+            "started after 2 s",
+            "retried",
+            "finished after 3 s",
+            "added",
+            "depth 1",
+            "depth 0",
+            "started after 0 s",
+        ];
+        assert_eq!(*notes.0.lock().unwrap(), expected);
     }
 
     #[test]
