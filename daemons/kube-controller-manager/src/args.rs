@@ -76,9 +76,12 @@ pub struct Args {
     /// Authority bundle that is put into every namespace, and into service account token secrets.
     #[arg(long, value_name = "FILE")]
     pub root_ca_file: Option<PathBuf>,
-    /// Key for service account tokens. Accepted: the API server signs them (TokenRequest).
+    /// Key of the service account tokens that are put into Secrets.
     #[arg(long, value_name = "FILE")]
     pub service_account_private_key_file: Option<PathBuf>,
+    /// How long an auto-generated token in a Secret may be unused before it is refused, and then before it is deleted.
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration, value_name = "DURATION")]
+    pub legacy_service_account_token_clean_up_period: Duration,
 
     /// How often the health of nodes is looked at.
     #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
@@ -193,6 +196,8 @@ impl Args {
             root_ca,
             signing,
             signing_duration: self.cluster_signing_duration,
+            service_account_key: self.service_account_private_key_file.clone(),
+            legacy_token_clean_up_period: self.legacy_service_account_token_clean_up_period,
             node_monitor_period: self.node_monitor_period,
             node_monitor_grace_period: self.node_monitor_grace_period,
             node_startup_grace_period: self.node_startup_grace_period,

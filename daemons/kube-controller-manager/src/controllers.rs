@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::{
     autoscaler, bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
     garbage_collector, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, resource_quota, root_ca, service_account,
-    service_cidr, statefulset, taint_eviction, ttl_after_finished, volume,
+    service_cidr, statefulset, taint_eviction, tokens, ttl_after_finished, volume,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -59,6 +59,8 @@ controllers! {
     service_cidr::NAME, "", service_cidr::run;
     service_account::NAME, "serviceaccount", service_account::run;
     statefulset::NAME, "statefulset", statefulset::run;
+    tokens::NAME, "serviceaccount-token", tokens::run;
+    tokens::clean::NAME, "legacy-service-account-token-cleaner", tokens::clean::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;
     ttl_after_finished::NAME, "ttl-after-finished", ttl_after_finished::run;
     volume::binder::NAME, "persistentvolume-binder", volume::binder::run;
@@ -74,8 +76,6 @@ const ELSEWHERE: &[&str] = &[
     "attachdetach",
     "device-taint-eviction-controller",
     "kube-apiserver-serving-clustertrustbundle-publisher-controller",
-    "legacy-service-account-token-cleaner",
-    "legacy-serviceaccount-token-cleaner-controller",
     "persistentvolume-attach-detach-controller",
     "persistentvolume-expander",
     "persistentvolume-expander-controller",
@@ -87,8 +87,6 @@ const ELSEWHERE: &[&str] = &[
     "selinux-warning-controller",
     "service-ca-cert-publisher",
     "service-ca-certificate-publisher-controller",
-    "serviceaccount-token",
-    "serviceaccount-token-controller",
     "storage-version-gc",
     "storage-version-migrator-controller",
     "storageversion-garbage-collector-controller",

@@ -29,6 +29,7 @@ mod history;
 mod identity;
 mod int_or_percent;
 mod job;
+mod metrics;
 mod namespace;
 mod node;
 mod node_ipam;
@@ -49,6 +50,7 @@ mod settings;
 mod statefulset;
 mod taint_eviction;
 mod template;
+mod tokens;
 mod ttl_after_finished;
 mod volume;
 mod worker;
@@ -85,6 +87,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 /// Runs until shutdown, or until leadership is lost.
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let selected = controllers::selected(&args.controllers)?;
+    client::queue::measure_by(metrics::Queues);
     let settings = args.settings()?;
     let config = match &args.kubeconfig {
         Some(path) => Config::from_kubeconfig(path).with_context(|| format!("--kubeconfig {}", path.display()))?,

@@ -14,6 +14,10 @@ pub struct Settings {
     pub root_ca: Option<String>,
     pub signing: Option<SigningFiles>,
     pub signing_duration: Duration,
+    /// The key of tokens that lie in Secrets.
+    pub service_account_key: Option<PathBuf>,
+    /// How long such a token that was made for nobody in particular may be unused.
+    pub legacy_token_clean_up_period: Duration,
     pub node_monitor_period: Duration,
     pub node_monitor_grace_period: Duration,
     pub node_startup_grace_period: Duration,
@@ -43,6 +47,8 @@ impl Default for Settings {
             root_ca: None,
             signing: None,
             signing_duration: Duration::from_secs(365 * 24 * 3600),
+            service_account_key: None,
+            legacy_token_clean_up_period: Duration::from_secs(365 * 24 * 3600),
             node_monitor_period: Duration::from_secs(5),
             node_monitor_grace_period: Duration::from_secs(40),
             node_startup_grace_period: Duration::from_secs(60),

@@ -6,7 +6,7 @@ use api::Kind;
 use api::apps::{Deployment, ReplicaSet, StatefulSet};
 use api::autoscaling::HorizontalPodAutoscaler;
 use api::batch::Job;
-use api::core::{Endpoints, PersistentVolume, PersistentVolumeClaim, Service};
+use api::core::{Endpoints, PersistentVolume, PersistentVolumeClaim, Secret, Service, ServiceAccount};
 use api::discovery::EndpointSlice;
 use api::policy::PodDisruptionBudget;
 use client::DeleteParams;
@@ -275,5 +275,41 @@ fn pods_of_a_stateful_set_name_their_revision() {
             status.current_revision == revision && w.pods.parsed().iter().all(|p| carried(p) == revision)
         };
         world.until("their labels say which", MINUTE, async |w| settled(w).await).await;
+    });
+}
+
+#[test]
+fn a_token_in_a_secret_comes_and_goes_with_its_account() {
+    with_seeds(0..3, |seed| async move {
+        let mut world = World::start(seed, 0).await;
+        world.start_manager(Faults { stale_ms: 300, ..Faults::default() });
+        create::<ServiceAccount>(
+            &world,
+            json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "bot", "namespace": "default"}}),
+        )
+        .await;
+        let secret = |name: &str, account: &str| {
+            json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+                "metadata": {"name": name, "namespace": "default", "annotations": {"kubernetes.io/service-account.name": account}}})
+        };
+        create::<Secret>(&world, secret("bot-token", "bot")).await;
+        create::<Secret>(&world, secret("nobodys", "nobody")).await;
+        let data = async |w: &World| w.get::<Secret>("bot-token").await.and_then(|s| s.data).unwrap_or_default();
+        world.until("it is filled", MINUTE, async |w| data(w).await.len() == 3).await;
+        let text = |bytes: &api::ByteString| String::from_utf8(bytes.0.clone()).expect("text");
+        let filled = data(&world).await;
+        assert_eq!(
+            (text(&filled["namespace"]), text(&filled["ca.crt"])),
+            ("default".into(), "-----BEGIN CERTIFICATE-----".into())
+        );
+        let claims: Value = pki::TokenVerifier::peek(&text(&filled["token"])).expect("a token");
+        assert_eq!(claims["sub"], "system:serviceaccount:default:bot");
+        world.until("without an account it goes", MINUTE, async |w| w.get::<Secret>("nobodys").await.is_none()).await;
+        // The same token stays, whatever is written besides.
+        world.start_manager(Faults { stale_ms: 300, ..Faults::default() });
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(data(&world).await, filled);
+        world.client.delete::<ServiceAccount>("default", "bot", &DeleteParams::default()).await.expect("deleted");
+        world.until("it goes with its account", MINUTE, async |w| w.get::<Secret>("bot-token").await.is_none()).await;
     });
 }

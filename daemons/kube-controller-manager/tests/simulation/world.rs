@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -45,6 +46,14 @@ pub fn with_seeds<F: Future<Output = ()>>(seeds: std::ops::Range<u64>, scenario:
     }
 }
 
+fn new_token_key() -> PathBuf {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("simulated-sa-{}-{}.key", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, pki::Key::generate().expect("a key").pem()).expect("a file");
+    path
+}
+
 pub struct World {
     pub api: ApiServer,
     /// An administrator's client, on which nothing goes wrong.
@@ -56,6 +65,8 @@ pub struct World {
     scheduler: JoinHandle<()>,
     kubelets: Vec<Kubelet>,
     manager: Option<Manager>,
+    /// Of service account tokens; a file of this world alone.
+    token_key: PathBuf,
 }
 
 /// A controller manager, as one process.
@@ -69,6 +80,7 @@ impl Drop for World {
         self.kill_manager();
         self.scheduler.abort();
         self.shutdown.trigger();
+        let _ = std::fs::remove_file(&self.token_key);
     }
 }
 
@@ -97,7 +109,8 @@ impl World {
                 count.fetch_add(1, Ordering::Relaxed);
             }
         });
-        Self { api, client, dice, pods, pods_created, shutdown, scheduler, kubelets, manager: None }
+        let token_key = new_token_key();
+        Self { api, client, dice, pods, pods_created, shutdown, scheduler, kubelets, manager: None, token_key }
     }
 
     /// Starts a controller manager; one that runs is killed.
@@ -108,6 +121,7 @@ impl World {
             allocate_node_cidrs: true,
             cluster_cidrs: vec!["10.244.0.0/16".into()],
             root_ca: Some("-----BEGIN CERTIFICATE-----".into()),
+            service_account_key: Some(self.token_key.clone()),
             ..Settings::default()
         };
         let all = controllers::selected(&[]).expect("all controllers");
