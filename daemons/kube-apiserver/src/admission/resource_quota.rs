@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ::store::{Entry, StoreError};
 use machinery::meta;
-use machinery::quota::{self, Evaluator, IGNORED, Subject};
+use machinery::quota::{self, Evaluator, IGNORED, Limited, Subject, limited};
 use machinery::status::Status;
 use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
@@ -27,11 +27,14 @@ const TURNS: usize = 64;
 pub(super) struct ResourceQuota {
     /// Charges of one server to one namespace come one after another, so that they need no retries.
     turns: Vec<Mutex<()>>,
+    /// What may only be taken where a quota covers it.
+    limited: Vec<Limited>,
 }
 
-impl Default for ResourceQuota {
-    fn default() -> Self {
-        Self { turns: (0..TURNS).map(|_| Mutex::default()).collect() }
+impl ResourceQuota {
+    /// An `apiserver.config.k8s.io/v1` ResourceQuotaConfiguration.
+    pub(super) fn configured(configuration: &Value) -> Self {
+        Self { turns: (0..TURNS).map(|_| Mutex::default()).collect(), limited: Limited::of_configuration(configuration) }
     }
 }
 
@@ -65,7 +68,8 @@ impl ResourceQuota {
             return Ok(());
         }
         let quotas = registry.stored("", "resourcequotas").ok_or_else(|| Status::internal("quotas are not served"))?;
-        if quotas.store.recent().await?.scan(&quotas.store.prefix(request.namespace), None).next().is_none() {
+        let is_empty = quotas.store.recent().await?.scan(&quotas.store.prefix(request.namespace), None).next().is_none();
+        if is_empty && self.limited.is_empty() {
             return Ok(());
         }
         // Of a name that is taken nothing will be stored.
@@ -75,6 +79,13 @@ impl ResourceQuota {
         }
         let _turn = self.turn(request.namespace).await;
         let subject = Subject { subresource: request.subresource, new: object, old: *old, now: request.cx.now };
+        if !self.limited.is_empty() {
+            let (snapshot, prefix) = (quotas.store.recent().await?, quotas.store.prefix(request.namespace));
+            let here = snapshot.scan(&prefix, None).filter_map(EntryExt::value);
+            let (group, resource) = (request.resource.group.as_str(), request.resource.resource.as_str());
+            limited::check(&self.limited, &here.collect::<Vec<_>>(), &evaluator, (group, resource), subject)
+                .map_err(|why| request.forbidden(why))?;
+        }
         charge(request, &quotas, &evaluator, subject).await
     }
 }

@@ -110,7 +110,7 @@ impl Covering {
 }
 
 /// What is wanted beyond what was counted; nothing is given back here: the controller does that.
-fn growth(wanted: &Amounts, counted: Option<&Amounts>) -> Amounts {
+pub(super) fn growth(wanted: &Amounts, counted: Option<&Amounts>) -> Amounts {
     let mut more = wanted.clone();
     for (name, amount) in &mut more {
         if let Some(had) = counted.and_then(|counted| counted.get(name)) {

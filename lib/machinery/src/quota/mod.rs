@@ -5,12 +5,14 @@
 
 mod charge;
 mod evaluator;
+pub mod limited;
 mod scope;
 
 use crate::pod::resources::Amounts;
 
 pub use charge::{Charge, Denied, Subject, charge};
 pub use evaluator::{Evaluator, IGNORED};
+pub use limited::Limited;
 pub use scope::Selector;
 
 /// `cpu=1,pods=3`, as messages show amounts.

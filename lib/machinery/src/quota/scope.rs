@@ -1,5 +1,7 @@
 //! The scopes of a quota: which objects it is about.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// One requirement of a quota's scopes or scope selector.
@@ -28,16 +30,23 @@ impl Selector {
             operator: Operator::Exists,
             values: Vec::new(),
         });
-        let expressions = quota["spec"]["scopeSelector"]["matchExpressions"].as_array().into_iter().flatten().map(|expression| {
+        plain.chain(Self::of_expressions(&quota["spec"]["scopeSelector"]["matchExpressions"])).collect()
+    }
+
+    /// A list of requirements.
+    pub fn of_expressions(expressions: &Value) -> Vec<Self> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let requirement = |expression: &Value| {
             let operator = match expression["operator"].as_str() {
                 Some("In") => Operator::In,
                 Some("NotIn") => Operator::NotIn,
                 Some("DoesNotExist") => Operator::DoesNotExist,
                 _ => Operator::Exists,
             };
-            Self { scope: text(&expression["scopeName"]), operator, values: list(&expression["values"]) }
-        });
-        plain.chain(expressions).collect()
+            let values = expression["values"].as_array().into_iter().flatten().map(text).collect();
+            Self { scope: text(&expression["scopeName"]), operator, values }
+        };
+        expressions.as_array().into_iter().flatten().map(requirement).collect()
     }
 
     pub fn matches_pod(&self, pod: &Value) -> bool {
@@ -66,6 +75,13 @@ impl Selector {
             Operator::In => names.iter().any(listed),
             Operator::NotIn => names.is_empty() || names.iter().any(|name| !listed(name)),
         }
+    }
+}
+
+impl fmt::Display for Selector {
+    /// As Go prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{} {:?} [{}]}}", self.scope, self.operator, self.values.join(" "))
     }
 }
 
