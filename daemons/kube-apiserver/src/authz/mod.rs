@@ -9,6 +9,7 @@ pub mod webhook;
 
 use std::sync::Arc;
 
+use daemon::reload::Reloading;
 use machinery::status::Status;
 
 use self::node::NodeAuthorizer;
@@ -108,24 +109,11 @@ impl Decision {
 /// One entry of `--authorization-mode`.
 #[derive(Clone)]
 pub enum Mode {
-    Node(Arc<NodeAuthorizer>),
-    Rbac(Arc<Rbac>),
+    Node,
+    Rbac,
     Webhook(Arc<AccessWebhook>),
     AlwaysAllow,
     AlwaysDeny,
-}
-
-impl Mode {
-    /// None for those that have to be asked over the network.
-    fn answer(&self, attributes: &Attributes<'_>) -> Option<Decision> {
-        Some(match self {
-            Self::Node(node) => node.authorize(attributes),
-            Self::Rbac(rbac) => rbac.authorize(attributes),
-            Self::AlwaysAllow => Decision::Allow(String::new()),
-            Self::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
-            Self::Webhook(_) => return None,
-        })
-    }
 }
 
 /// What has been said so far.
@@ -151,15 +139,38 @@ impl Reasons {
     }
 }
 
+/// The authorizers that answer from memory. They follow the cluster whether a mode asks them or not.
+#[derive(Clone, Default)]
+pub struct Local {
+    pub node: Option<Arc<NodeAuthorizer>>,
+    pub rbac: Arc<Rbac>,
+}
+
+impl Local {
+    /// None for those that have to be asked over the network.
+    fn answer(&self, mode: &Mode, attributes: &Attributes<'_>) -> Option<Decision> {
+        Some(match mode {
+            Mode::Node => {
+                self.node.as_ref().map_or_else(|| Decision::NoOpinion(String::new()), |node| node.authorize(attributes))
+            }
+            Mode::Rbac => self.rbac.authorize(attributes),
+            Mode::AlwaysAllow => Decision::Allow(String::new()),
+            Mode::AlwaysDeny => Decision::NoOpinion("Everything is forbidden.".to_owned()),
+            Mode::Webhook(_) => return None,
+        })
+    }
+}
+
 /// The modes in order, behind what is always allowed.
 #[derive(Clone)]
 pub struct Authorizer {
-    modes: Vec<Mode>,
+    modes: Arc<Reloading<Vec<Mode>>>,
+    local: Local,
 }
 
 impl Authorizer {
-    pub fn new(modes: Vec<Mode>) -> Self {
-        Self { modes }
+    pub fn new(modes: Reloading<Vec<Mode>>, local: Local) -> Self {
+        Self { modes: Arc::new(modes), local }
     }
 
     /// Asks everybody in order, over the network too.
@@ -168,8 +179,8 @@ impl Authorizer {
             return Decision::Allow(String::new());
         }
         let mut reasons = Reasons::default();
-        for mode in &self.modes {
-            let decision = match (mode.answer(attributes), mode) {
+        for mode in self.modes.current().iter() {
+            let decision = match (self.local.answer(mode, attributes), mode) {
                 (Some(decision), _) => decision,
                 (None, Mode::Webhook(webhook)) => webhook.authorize(attributes).await,
                 (None, _) => continue,
@@ -188,8 +199,8 @@ impl Authorizer {
             return Decision::Allow(String::new());
         }
         let mut reasons = Reasons::default();
-        for mode in &self.modes {
-            let decision = match (mode.answer(attributes), mode) {
+        for mode in self.modes.current().iter() {
+            let decision = match (self.local.answer(mode, attributes), mode) {
                 (Some(decision), _) => decision,
                 (None, Mode::Webhook(webhook)) => ask_blocking(webhook, attributes),
                 (None, _) => continue,
@@ -208,14 +219,14 @@ impl Authorizer {
         if user.is_in(MASTERS) {
             rules.extend(rule::Rule::everything());
         }
-        for mode in &self.modes {
+        for mode in self.modes.current().iter() {
             match mode {
-                Mode::Node(_) if user.node_name().is_some() => {
+                Mode::Node if user.node_name().is_some() => {
                     incomplete = Some("node authorizer does not support user rule resolution".to_owned());
                 }
                 Mode::Webhook(_) => incomplete = Some("webhook authorizer does not support user rule resolution".to_owned()),
-                Mode::Node(_) | Mode::AlwaysDeny => {}
-                Mode::Rbac(rbac) => rules.extend(rbac.rules_for(user, namespace)),
+                Mode::Node | Mode::AlwaysDeny => {}
+                Mode::Rbac => rules.extend(self.local.rbac.rules_for(user, namespace)),
                 Mode::AlwaysAllow => rules.extend(rule::Rule::everything()),
             }
         }
@@ -224,10 +235,7 @@ impl Authorizer {
 
     /// The rules that RBAC gives: what a role may not exceed.
     pub fn rbac(&self) -> Option<&Rbac> {
-        self.modes.iter().find_map(|mode| match mode {
-            Mode::Rbac(rbac) => Some(rbac.as_ref()),
-            _ => None,
-        })
+        self.modes.current().iter().any(|mode| matches!(mode, Mode::Rbac)).then_some(&*self.local.rbac)
     }
 }
 

@@ -247,11 +247,12 @@ fn complete(mode: Mode, mut user: User) -> User {
 mod tests {
     use std::sync::Arc;
 
+    use daemon::reload::Reloading;
     use serde_json::json;
 
     use super::*;
-    use crate::authz::Mode as Authorization;
     use crate::authz::rbac::Rbac;
+    use crate::authz::{Local, Mode as Authorization};
 
     /// `USER may VERB GROUP/RESOURCE` for each entry, as rules of one role each.
     fn authorizer(grants: &[(&str, &str, &str, &str)]) -> Authorizer {
@@ -263,7 +264,7 @@ mod tests {
             rbac.apply("clusterroles", "", &name, Some(&role));
             rbac.apply("clusterrolebindings", "", &name, Some(&binding));
         }
-        Authorizer::new(vec![Authorization::Rbac(Arc::new(rbac))])
+        Authorizer::new(Reloading::fixed(vec![Authorization::Rbac]), Local { node: None, rbac: Arc::new(rbac) })
     }
 
     async fn act(

@@ -2,8 +2,12 @@
 //! `--authentication-config` (`apiserver.config.k8s.io/v1` AuthenticationConfiguration, KEP-3331).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use cel::Program;
 use serde::Deserialize;
+
+use super::expressions::{self, Rule, check_email, check_extra_key};
 
 /// Algorithms that a configuration file's issuers may use; flags name theirs.
 const ALGORITHMS: [&str; 8] = ["RS256", "RS384", "RS512", "ES256", "ES384", "PS256", "PS384", "PS512"];
@@ -12,7 +16,7 @@ const API_VERSIONS: [&str; 3] =
 const ISSUERS_MAX: usize = 64;
 
 /// One issuer and what its tokens mean.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Issuer {
     pub url: String,
     /// Where the discovery document is, if not below the URL.
@@ -22,9 +26,33 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     pub algorithms: Vec<String>,
     pub required_claims: BTreeMap<String, String>,
-    pub username: Claim,
-    pub groups: Option<Claim>,
-    pub uid_claim: Option<String>,
+    /// What must be true of claims, besides.
+    pub claim_rules: Vec<Rule>,
+    pub username: Mapping,
+    pub groups: Option<Mapping>,
+    pub uid: Option<Mapping>,
+    pub extra: Vec<(String, Arc<Program>)>,
+    /// What must be true of the user that claims made.
+    pub user_rules: Vec<Rule>,
+}
+
+/// Where a part of a user comes from.
+#[derive(Clone, Debug)]
+pub enum Mapping {
+    Claim(Claim),
+    Expression(Arc<Program>),
+}
+
+impl Default for Mapping {
+    fn default() -> Self {
+        Self::Claim(Claim::default())
+    }
+}
+
+impl From<Claim> for Mapping {
+    fn from(claim: Claim) -> Self {
+        Self::Claim(claim)
+    }
 }
 
 /// A claim and what is put before its value.
@@ -54,7 +82,7 @@ impl Anonymous {
 }
 
 /// What the file says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Configuration {
     pub issuers: Vec<Issuer>,
     /// None leaves it to `--anonymous-auth`.
@@ -101,8 +129,8 @@ impl Flags {
             authorities: self.authorities,
             algorithms: self.signing_algorithms,
             required_claims,
-            username: Claim { name: self.username_claim, prefix },
-            groups: (!self.groups_claim.is_empty()).then_some(Claim { name: self.groups_claim, prefix: self.groups_prefix }),
+            username: Claim { name: self.username_claim, prefix }.into(),
+            groups: (!self.groups_claim.is_empty()).then(|| Claim { name: self.groups_claim, prefix: self.groups_prefix }.into()),
             url: self.issuer_url,
             ..Issuer::default()
         })
@@ -125,9 +153,9 @@ struct FileIssuer {
     issuer: Connection,
     #[serde(default)]
     claim_validation_rules: Vec<ValidationRule>,
-    claim_mappings: Mappings,
+    claim_mappings: FileMappings,
     #[serde(default)]
-    user_validation_rules: Vec<serde_json::Value>,
+    user_validation_rules: Vec<UserRule>,
 }
 
 #[derive(Deserialize)]
@@ -152,25 +180,38 @@ struct ValidationRule {
     claim: String,
     required_value: String,
     expression: String,
-    #[serde(rename = "message")]
-    _message: String,
+    message: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UserRule {
+    expression: String,
+    message: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Mappings {
-    username: Mapping,
+struct FileMappings {
+    username: FileMapping,
     #[serde(default)]
-    groups: Mapping,
+    groups: FileMapping,
     #[serde(default)]
-    uid: Mapping,
+    uid: FileMapping,
     #[serde(default)]
-    extra: Vec<serde_json::Value>,
+    extra: Vec<FileExtra>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct Mapping {
+struct FileExtra {
+    key: String,
+    value_expression: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct FileMapping {
     claim: String,
     prefix: Option<String>,
     expression: String,
@@ -251,25 +292,16 @@ fn issuer(entry: FileIssuer) -> Result<Issuer, String> {
     if !connection.egress_selector_type.is_empty() {
         return Err("issuer.egressSelectorType: Unsupported value: egress selection is not supported by this server".into());
     }
-    if !entry.user_validation_rules.is_empty() {
-        return Err(no_expressions("userValidationRules"));
-    }
-    if !entry.claim_mappings.extra.is_empty() {
-        return Err(no_expressions("claimMappings.extra"));
-    }
-    let mut required_claims = BTreeMap::new();
-    for rule in entry.claim_validation_rules {
-        if !rule.expression.is_empty() {
-            return Err(no_expressions("claimValidationRules[*].expression"));
-        }
-        if rule.claim.is_empty() {
-            return Err("claimValidationRules: Required value: claim or expression is required".into());
-        }
-        required_claims.insert(rule.claim, rule.required_value);
-    }
-    let username = mapping("claimMappings.username", entry.claim_mappings.username)?
+    let (required_claims, claim_rules) = claim_rules(entry.claim_validation_rules)?;
+    let FileMappings { username, groups, uid, extra } = entry.claim_mappings;
+    let username = mapping("claimMappings.username", username)?
         .ok_or("claimMappings.username: Required value: claim or expression is required")?;
-    let uid = mapping("claimMappings.uid", Mapping { prefix: Some(String::new()), ..entry.claim_mappings.uid })?;
+    let extra = extra_mappings(extra)?;
+    if let Mapping::Expression(name) = &username {
+        let others: Vec<&Program> =
+            extra.iter().map(|(_, program)| program.as_ref()).chain(claim_rules.iter().map(Rule::program)).collect();
+        check_email(name, &others).map_err(|why| format!("claimMappings.username.expression: {why}"))?;
+    }
     Ok(Issuer {
         url: connection.url,
         discovery_url: connection.discovery_url,
@@ -277,18 +309,97 @@ fn issuer(entry: FileIssuer) -> Result<Issuer, String> {
         audiences: connection.audiences,
         algorithms: ALGORITHMS.iter().map(|algorithm| (*algorithm).to_owned()).collect(),
         required_claims,
+        claim_rules,
         username,
-        groups: mapping("claimMappings.groups", entry.claim_mappings.groups)?,
-        uid_claim: uid.map(|claim| claim.name),
+        groups: mapping("claimMappings.groups", groups)?,
+        uid: uid_mapping(uid)?,
+        extra,
+        user_rules: user_rules(entry.user_validation_rules)?,
     })
 }
 
-fn mapping(path: &str, mapping: Mapping) -> Result<Option<Claim>, String> {
-    match (mapping.claim.is_empty(), mapping.expression.is_empty()) {
-        (_, false) => Err(no_expressions(path)),
+/// Claims that must have a value, and expressions that must be true.
+fn claim_rules(rules: Vec<ValidationRule>) -> Result<(BTreeMap<String, String>, Vec<Rule>), String> {
+    let (mut required, mut compiled) = (BTreeMap::new(), Vec::<Rule>::new());
+    for (index, rule) in rules.into_iter().enumerate() {
+        let at = |what: &str| format!("claimValidationRules[{index}]{what}");
+        match (rule.claim.is_empty(), rule.expression.is_empty()) {
+            (false, false) => {
+                return Err(at(&format!(": Invalid value: {:?}: claim and expression can't both be set", rule.claim)));
+            }
+            (true, true) => return Err(at(": Required value: claim or expression is required")),
+            (false, true) if !rule.message.is_empty() => {
+                return Err(at(&format!(".message: Invalid value: {:?}: may not be specified when claim is set", rule.message)));
+            }
+            (false, true) => {
+                if required.contains_key(&rule.claim) {
+                    return Err(at(&format!(".claim: Duplicate value: {:?}", rule.claim)));
+                }
+                required.insert(rule.claim, rule.required_value);
+            }
+            (true, false) if !rule.required_value.is_empty() => {
+                let value = rule.required_value;
+                return Err(at(&format!(
+                    ".requiredValue: Invalid value: {value:?}: may not be specified when expression is set"
+                )));
+            }
+            (true, false) => {
+                if compiled.iter().any(|other| other.program().source() == rule.expression) {
+                    return Err(at(&format!(".expression: Duplicate value: {:?}", rule.expression)));
+                }
+                let rule = Rule::of_claims(&rule.expression, rule.message);
+                compiled.push(rule.map_err(|why| at(&format!(".expression: {why}")))?);
+            }
+        }
+    }
+    Ok((required, compiled))
+}
+
+fn user_rules(rules: Vec<UserRule>) -> Result<Vec<Rule>, String> {
+    let mut compiled = Vec::<Rule>::new();
+    for (index, rule) in rules.into_iter().enumerate() {
+        let at = |what: &str| format!("userValidationRules[{index}].expression: {what}");
+        if rule.expression.is_empty() {
+            return Err(at("Required value"));
+        }
+        if compiled.iter().any(|other| other.program().source() == rule.expression) {
+            return Err(at(&format!("Duplicate value: {:?}", rule.expression)));
+        }
+        compiled.push(Rule::of_user(&rule.expression, rule.message).map_err(|why| at(&why))?);
+    }
+    Ok(compiled)
+}
+
+fn extra_mappings(file: Vec<FileExtra>) -> Result<Vec<(String, Arc<Program>)>, String> {
+    let mut all: Vec<(String, Arc<Program>)> = Vec::new();
+    for (index, FileExtra { key, value_expression }) in file.into_iter().enumerate() {
+        let at = |what: &str| format!("claimMappings.extra[{index}].{what}");
+        check_extra_key(&key).map_err(|why| at(&format!("key: {why}")))?;
+        if all.iter().any(|(other, _)| *other == key) {
+            return Err(at(&format!("key: Duplicate value: {key:?}")));
+        }
+        if value_expression.is_empty() {
+            return Err(at("valueExpression: Required value"));
+        }
+        let program = expressions::mapping(&value_expression).map_err(|why| at(&format!("valueExpression: {why}")))?;
+        all.push((key, program));
+    }
+    Ok(all)
+}
+
+fn mapping(path: &str, file: FileMapping) -> Result<Option<Mapping>, String> {
+    match (file.claim.is_empty(), file.expression.is_empty()) {
+        (false, false) => Err(format!("{path}: Invalid value: \"\": claim and expression can't both be set")),
         (true, true) => Ok(None),
-        (false, true) => match mapping.prefix {
-            Some(prefix) => Ok(Some(Claim { name: mapping.claim, prefix })),
+        (true, false) => match file.prefix {
+            Some(prefix) => Err(format!("{path}.prefix: Invalid value: {prefix:?}: may not be specified when expression is set")),
+            None => {
+                let program = expressions::mapping(&file.expression).map_err(|why| format!("{path}.expression: {why}"))?;
+                Ok(Some(Mapping::Expression(program)))
+            }
+        },
+        (false, true) => match file.prefix {
+            Some(prefix) => Ok(Some(Claim { name: file.claim, prefix }.into())),
             None => Err(format!(
                 "{path}.prefix: Required value: prefix is required when claim is set. It can be set to an empty string to disable prefixing"
             )),
@@ -296,8 +407,10 @@ fn mapping(path: &str, mapping: Mapping) -> Result<Option<Claim>, String> {
     }
 }
 
-fn no_expressions(path: &str) -> String {
-    format!("{path}: Invalid value: CEL expressions are not supported by this server")
+/// A uid has no prefix.
+fn uid_mapping(file: FileMapping) -> Result<Option<Mapping>, String> {
+    let prefix = file.expression.is_empty().then(String::new);
+    mapping("claimMappings.uid", FileMapping { prefix, ..file })
 }
 
 fn check_url(path: &str, url: &str) -> Result<(), String> {
@@ -333,9 +446,13 @@ mod tests {
         );
         let configuration = parse(&text, &[]).unwrap();
         let issuer = &configuration.issuers[0];
-        assert_eq!(issuer.username, Claim { name: "sub".into(), prefix: "oidc:".into() });
+        let claim = |mapping: &Mapping| match mapping {
+            Mapping::Claim(claim) => claim.clone(),
+            Mapping::Expression(_) => unreachable!("it is a claim"),
+        };
+        assert_eq!(claim(&issuer.username), Claim { name: "sub".into(), prefix: "oidc:".into() });
         assert_eq!(issuer.required_claims["hd"], "example.com");
-        assert_eq!((issuer.uid_claim.as_deref(), configuration.anonymous), (Some("id"), None));
+        assert_eq!((claim(issuer.uid.as_ref().unwrap()).name.as_str(), configuration.anonymous), ("id", None));
     }
 
     #[test]
@@ -351,10 +468,29 @@ mod tests {
         check(&format!("issuer: {{url: 'https://idp', audiences: [a, b]}}\n{USER}"), "must be MatchAny");
         check("issuer: {url: 'https://idp', audiences: [a]}\nclaimMappings: {username: {claim: sub}}", "prefix is required");
         check("issuer: {url: 'https://idp', audiences: [a]}\nclaimMappings: {username: {}}", "claim or expression is required");
+        let with = |rest: &str| format!("issuer: {{url: 'https://idp', audiences: [a]}}\n{rest}");
+        let mappings = |inner: &str| with(&format!("claimMappings: {{{inner}}}"));
         check(
-            "issuer: {url: 'https://idp', audiences: [a]}\nclaimMappings: {username: {expression: claims.sub}}",
-            "CEL expressions are not supported",
+            &mappings("username: {expression: 'claims.'}"),
+            "claimMappings.username.expression: Invalid value: \"claims.\": compilation failed",
         );
+        check(&mappings("username: {expression: a, claim: b}"), "claim and expression can't both be set");
+        check(&mappings("username: {expression: a, prefix: b}"), "may not be specified when expression is set");
+        check(&mappings("username: {expression: claims.email}"), "claims.email_verified must be used in");
+        let extra = |inner: &str| mappings(&format!("username: {{expression: claims.sub}}, extra: [{inner}]"));
+        check(&extra("{key: a, valueExpression: claims.a}"), "claimMappings.extra[0].key: Invalid value: \"a\"");
+        check(&extra("{key: a.b/c}"), "claimMappings.extra[0].valueExpression: Required value");
+        let rules = |inner: &str| with(&format!("claimValidationRules: [{inner}]\n{USER}"));
+        check(&rules("{}"), "claimValidationRules[0]: Required value: claim or expression is required");
+        check(&rules("{claim: a, message: b}"), "may not be specified when claim is set");
+        check(
+            &rules("{expression: 'true'}, {expression: 'true'}"),
+            "claimValidationRules[1].expression: Duplicate value: \"true\"",
+        );
+        check(&rules("{expression: '1'}"), "must evaluate to bool");
+        let users = |inner: &str| with(&format!("userValidationRules: [{inner}]\n{USER}"));
+        check(&users("{message: a}"), "userValidationRules[0].expression: Required value");
+        check(&users("{expression: claims.sub}"), "undeclared reference to 'claims'");
     }
 
     #[test]
@@ -377,7 +513,7 @@ mod tests {
                 ..Flags::default()
             };
             let issuer = flags.issuer().unwrap();
-            assert_eq!(issuer.username.prefix, expected, "{claim} {prefix}");
+            assert!(matches!(&issuer.username, Mapping::Claim(claim) if claim.prefix == expected), "{claim} {prefix}");
             assert_eq!(issuer.required_claims["hd"], "x=y");
         };
         check("sub", "", "https://idp#");

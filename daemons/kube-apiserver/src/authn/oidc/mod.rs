@@ -4,9 +4,10 @@
 //! a stream of made-up tokens costs the issuer nothing.
 
 pub mod config;
+mod expressions;
 mod token;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,15 +17,47 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::config::Issuer;
+use self::config::{Anonymous, Issuer};
 use self::token::Claims;
 use super::claims::claimed_issuer;
-use super::service_account::Accepted;
+use super::service_account::{Accepted, Notes};
 use crate::remote::{Remote, RemoteError};
 
 const FETCH_LIMIT: Duration = Duration::from_secs(30);
 const FETCH_INTERVAL: Duration = Duration::from_secs(10);
 const KEYS_MAX: usize = 128;
+
+/// Who besides the cluster may say who somebody is, and whether nobody may come: what a file can change while the server runs.
+pub struct Issuers {
+    pub oidc: Vec<Arc<Oidc>>,
+    pub anonymous: Anonymous,
+}
+
+impl Issuers {
+    /// Their keys are fetched from now on. Must be called inside a runtime when there are any.
+    pub fn start(issuers: Vec<Issuer>, api_audiences: &[String], anonymous: Anonymous) -> Self {
+        let start = |issuer| {
+            let oidc = Arc::new(Oidc::new(issuer, api_audiences.to_vec()));
+            tokio::spawn(warm_up(Arc::downgrade(&oidc)));
+            oidc
+        };
+        Self { oidc: issuers.into_iter().map(start).collect(), anonymous }
+    }
+
+    /// Anonymous alone.
+    pub fn none() -> Self {
+        Self { oidc: Vec::new(), anonymous: Anonymous::Everywhere }
+    }
+}
+
+/// Fetches the keys until they are there, so that the first token need not wait for them.
+async fn warm_up(oidc: Weak<Oidc>) {
+    while let Some(oidc) = oidc.upgrade().filter(|oidc| oidc.keys.load().keys().is_empty()) {
+        oidc.refresh().await;
+        drop(oidc);
+        tokio::time::sleep(FETCH_INTERVAL).await;
+    }
+}
 
 /// Accepts the tokens of one issuer.
 pub struct Oidc {
@@ -48,14 +81,6 @@ enum FetchError {
 impl Oidc {
     pub fn new(issuer: Issuer, api_audiences: Vec<String>) -> Self {
         Self { issuer, api_audiences, keys: ArcSwap::default(), fetched: Mutex::default() }
-    }
-
-    /// Fetches the keys until they are there, so that the first token need not wait for them.
-    pub async fn warm_up(self: Arc<Self>) {
-        while self.keys.load().keys().is_empty() {
-            self.refresh().await;
-            tokio::time::sleep(FETCH_INTERVAL).await;
-        }
     }
 
     /// None when the token is by another issuer.
@@ -83,7 +108,7 @@ impl Oidc {
             }
         };
         let user = token::user(&self.issuer, &claims, now)?;
-        Ok(Accepted { user, audiences, expires: token::expires(&claims), stale: None })
+        Ok(Accepted { user, audiences, expires: token::expires(&claims), notes: Notes::default() })
     }
 
     fn verify(&self, token: &str) -> Option<Claims> {
@@ -139,7 +164,7 @@ mod tests {
             url: "https://127.0.0.1:1".into(),
             audiences: vec!["kube".into()],
             algorithms: vec!["ES256".into()],
-            username: Claim { name: "sub".into(), prefix: String::new() },
+            username: Claim { name: "sub".into(), prefix: String::new() }.into(),
             ..Issuer::default()
         };
         let oidc = Oidc::new(issuer, vec!["api".into()]);

@@ -1,9 +1,14 @@
 //! What a verified token's claims say: whether it is meant for us and still good, and who its user is.
 
+use std::cell::LazyCell;
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::config::Issuer;
+use super::config::{Claim, Issuer, Mapping};
+use super::expressions::{Seen, check_user};
+use crate::authn::CREDENTIAL_ID;
 use crate::authn::user::User;
 
 /// How far an issuer's clock may be ahead of ours.
@@ -17,14 +22,18 @@ pub type Claims = Map<String, Value>;
 /// Why it is not accepted, worded as upstream's.
 pub fn user(issuer: &Issuer, claims: &Claims, now: Timestamp) -> Result<User, String> {
     check_standard(issuer, claims, now).map_err(|why| format!("oidc: verify token: {why}"))?;
+    let seen = Lazy::new(Box::new(|| Seen::new(claims)));
     let user = User {
-        name: username(issuer, claims)?,
-        uid: match &issuer.uid_claim {
-            Some(claim) => text(claims, claim).map_err(|why| format!("oidc: parse uid claim {claim:?}: {why}"))?.to_owned(),
+        name: username(issuer, claims, &seen)?,
+        groups: groups(issuer, claims, &seen)?,
+        uid: match &issuer.uid {
+            Some(Mapping::Claim(Claim { name, .. })) => {
+                text(claims, name).map_err(|why| format!("oidc: parse uid claim {name:?}: {why}"))?.to_owned()
+            }
+            Some(Mapping::Expression(program)) => seen.string(program, "uid")?,
             None => String::new(),
         },
-        groups: groups(issuer, claims)?,
-        ..User::default()
+        extra: extra(issuer, claims, &seen)?,
     };
     for (claim, wanted) in &issuer.required_claims {
         if !claims.contains_key(claim) {
@@ -35,8 +44,15 @@ pub fn user(issuer: &Issuer, claims: &Claims, now: Timestamp) -> Result<User, St
             return Err(format!("oidc: required claim {claim} value does not match. Got = {got}, want = {wanted}"));
         }
     }
+    if !issuer.claim_rules.is_empty() {
+        seen.check(&issuer.claim_rules)?;
+    }
+    check_user(&issuer.user_rules, &user)?;
     Ok(user)
 }
+
+/// Made when the first expression is evaluated: most issuers have none.
+type Lazy<'c> = LazyCell<Seen, Box<dyn FnOnce() -> Seen + 'c>>;
 
 /// Unix seconds after which the token is worth nothing.
 pub fn expires(claims: &Claims) -> i64 {
@@ -76,8 +92,18 @@ fn seconds(claims: &Claims, name: &str) -> Option<i64> {
     value.as_i64().or_else(|| value.as_f64().map(|seconds| seconds as i64))
 }
 
-fn username(issuer: &Issuer, claims: &Claims) -> Result<String, String> {
-    let claim = &issuer.username.name;
+fn username(issuer: &Issuer, claims: &Claims, seen: &Lazy<'_>) -> Result<String, String> {
+    let Claim { name: claim, prefix } = match &issuer.username {
+        Mapping::Claim(claim) => claim,
+        Mapping::Expression(program) => {
+            let name = seen.string(program, "username")?;
+            return if name.is_empty() {
+                Err("oidc: empty username via CEL expression is not allowed".to_owned())
+            } else {
+                Ok(name)
+            };
+        }
+    };
     let name = text(claims, claim).map_err(|why| format!("oidc: parse username claims {claim:?}: {why}"))?;
     if claim == "email"
         && let Some(verified) = claims.get("email_verified")
@@ -88,12 +114,18 @@ fn username(issuer: &Issuer, claims: &Claims) -> Result<String, String> {
             None => return Err("oidc: parse 'email_verified' claim: not a boolean".to_owned()),
         }
     }
-    Ok(format!("{}{name}", issuer.username.prefix))
+    Ok(format!("{prefix}{name}"))
 }
 
 /// One string is a list of one: some issuers have a claim like `role`.
-fn groups(issuer: &Issuer, claims: &Claims) -> Result<Vec<String>, String> {
-    let Some(mapping) = &issuer.groups else { return Ok(Vec::new()) };
+fn groups(issuer: &Issuer, claims: &Claims, seen: &Lazy<'_>) -> Result<Vec<String>, String> {
+    let mapping = match &issuer.groups {
+        None => return Ok(Vec::new()),
+        Some(Mapping::Claim(claim)) => claim,
+        Some(Mapping::Expression(program)) => {
+            return seen.strings(program).map_err(|why| format!("oidc: error evaluating group claim expression: {why}"));
+        }
+    };
     let prefixed = |group: &str| format!("{}{group}", mapping.prefix);
     match claims.get(&mapping.name) {
         None => Ok(Vec::new()),
@@ -105,6 +137,21 @@ fn groups(issuer: &Issuer, claims: &Claims) -> Result<Vec<String>, String> {
     }
 }
 
+fn extra(issuer: &Issuer, claims: &Claims, seen: &Lazy<'_>) -> Result<BTreeMap<String, Vec<String>>, String> {
+    let mut extra = BTreeMap::new();
+    if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
+        extra.insert(CREDENTIAL_ID.to_owned(), vec![format!("JTI={id}")]);
+    }
+    for (key, program) in &issuer.extra {
+        let failed = |why| format!("oidc: error evaluating extra claim expression: {}: {why}", program.source());
+        let values = seen.strings(program).map_err(failed)?;
+        if !values.is_empty() {
+            extra.insert(key.clone(), values);
+        }
+    }
+    Ok(extra)
+}
+
 fn text<'c>(claims: &'c Claims, name: &str) -> Result<&'c str, &'static str> {
     claims.get(name).ok_or("claim not present")?.as_str().ok_or("not a string")
 }
@@ -113,15 +160,15 @@ fn text<'c>(claims: &'c Claims, name: &str) -> Result<&'c str, &'static str> {
 mod tests {
     use serde_json::json;
 
-    use super::super::config::Claim;
+    use super::super::expressions::{Rule, mapping};
     use super::*;
 
     fn check(change: impl Fn(&mut Issuer), claims: Value, expected: Result<(&str, &[&str]), &str>) {
         let mut issuer = Issuer {
             url: "https://idp".into(),
             audiences: vec!["kube".into()],
-            username: Claim { name: "sub".into(), prefix: "p:".into() },
-            groups: Some(Claim { name: "groups".into(), prefix: "g:".into() }),
+            username: Claim { name: "sub".into(), prefix: "p:".into() }.into(),
+            groups: Some(Claim { name: "groups".into(), prefix: "g:".into() }.into()),
             ..Issuer::default()
         };
         change(&mut issuer);
@@ -138,7 +185,7 @@ mod tests {
     #[test]
     fn claims() {
         let same = |_: &mut Issuer| {};
-        let email = |issuer: &mut Issuer| issuer.username = Claim { name: "email".into(), prefix: String::new() };
+        let email = |issuer: &mut Issuer| issuer.username = Claim { name: "email".into(), prefix: String::new() }.into();
         let required = |issuer: &mut Issuer| {
             issuer.required_claims.insert("hd".into(), "example.com".into());
         };
@@ -163,5 +210,51 @@ mod tests {
         check(required, json!({}), Err("oidc: required claim hd not present in ID token"));
         check(required, json!({"hd": "x"}), Err("oidc: required claim hd value does not match. Got = x, want = example.com"));
         check(required, json!({"hd": "example.com"}), Ok(("p:ann", &[])));
+    }
+
+    #[test]
+    fn expressions() {
+        let by = |issuer: &mut Issuer| {
+            issuer.username = Mapping::Expression(mapping("claims.?name.orValue('')").unwrap());
+            issuer.groups = Some(Mapping::Expression(mapping("claims.roles.split(',')").unwrap()));
+            issuer.claim_rules = vec![Rule::of_claims("claims.exp - 1000 <= 1000", "too long".into()).unwrap()];
+            issuer.user_rules = vec![Rule::of_user("user.username != 'root'", "no root".into()).unwrap()];
+        };
+        check(by, json!({"name": "ann", "roles": "a,,b"}), Ok(("ann", &["a", "b"])));
+        check(by, json!({"roles": ""}), Err("oidc: empty username via CEL expression is not allowed"));
+        check(
+            by,
+            json!({"name": "ann"}),
+            Err(
+                "oidc: error evaluating group claim expression: expression 'claims.roles.split(',')' resulted in error: no such key: roles",
+            ),
+        );
+        check(
+            by,
+            json!({"name": "ann", "roles": "a", "exp": 2001}),
+            Err(
+                "oidc: error evaluating claim validation expression: validation expression 'claims.exp - 1000 <= 1000' failed: too long",
+            ),
+        );
+        check(
+            by,
+            json!({"name": "root", "roles": "a"}),
+            Err(
+                "oidc: error evaluating user info validation rule: validation expression 'user.username != 'root'' failed: no root",
+            ),
+        );
+    }
+
+    #[test]
+    fn extra_values() {
+        let program = |text: &str| mapping(text).unwrap();
+        let issuer =
+            Issuer { extra: vec![("a.b/c".into(), program("claims.c")), ("a.b/d".into(), program("''"))], ..Issuer::default() };
+        let claims = json!({"jti": "7", "c": ["x", "y"]});
+        let claims = claims.as_object().unwrap();
+        let seen = Lazy::new(Box::new(|| Seen::new(claims)));
+        let got = extra(&issuer, claims, &seen).unwrap();
+        let expected = [(CREDENTIAL_ID.to_owned(), vec!["JTI=7".to_owned()]), ("a.b/c".to_owned(), vec!["x".into(), "y".into()])];
+        assert_eq!(got, BTreeMap::from(expected));
     }
 }

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::conditions::Conditions;
 
 const API_VERSIONS: [&str; 3] =
     ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 
 /// How one webhook is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     pub name: String,
     /// `v1` or `v1beta1`, as the other side speaks it.
@@ -23,6 +26,8 @@ pub struct Settings {
     pub unauthorized_ttl: Duration,
     /// What no answer means: a refusal, or that the next authorizer decides.
     pub denies_on_failure: bool,
+    /// It is asked only where these hold.
+    pub conditions: Arc<Conditions>,
 }
 
 impl Default for Settings {
@@ -35,12 +40,13 @@ impl Default for Settings {
             authorized_ttl: Duration::from_secs(300),
             unauthorized_ttl: Duration::from_secs(30),
             denies_on_failure: false,
+            conditions: Arc::default(),
         }
     }
 }
 
 /// One authorizer, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Entry {
     Node,
     Rbac,
@@ -79,11 +85,16 @@ struct FileWebhook {
     cache_unauthorized_requests: Option<bool>,
     timeout: Option<String>,
     subject_access_review_version: String,
-    #[serde(rename = "matchConditionSubjectAccessReviewVersion")]
-    _match_condition_version: String,
+    match_condition_subject_access_review_version: String,
     failure_policy: String,
     connection_info: ConnectionInfo,
-    match_conditions: Vec<serde_json::Value>,
+    match_conditions: Vec<MatchCondition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MatchCondition {
+    expression: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -131,8 +142,20 @@ pub fn parse(text: &str) -> Result<Vec<Entry>, String> {
 }
 
 fn webhook(name: String, file: FileWebhook) -> Result<Entry, String> {
-    if !file.match_conditions.is_empty() {
-        return Err("matchConditions: Invalid value: CEL expressions are not supported by this server".to_owned());
+    let expressions: Vec<String> = file.match_conditions.into_iter().map(|condition| condition.expression).collect();
+    match file.match_condition_subject_access_review_version.as_str() {
+        "" if expressions.is_empty() => {}
+        "" => {
+            return Err(
+                "matchConditionSubjectAccessReviewVersion: Required value: required if match conditions are specified".into()
+            );
+        }
+        "v1" => {}
+        other => {
+            return Err(format!(
+                "matchConditionSubjectAccessReviewVersion: Unsupported value: {other:?}: supported values: \"v1\""
+            ));
+        }
     }
     let denies_on_failure = match file.failure_policy.as_str() {
         "Deny" => true,
@@ -177,6 +200,7 @@ fn webhook(name: String, file: FileWebhook) -> Result<Entry, String> {
             default.unauthorized_ttl,
         )?,
         denies_on_failure,
+        conditions: Arc::new(Conditions::compile(&expressions)?),
     };
     Ok(Entry::Webhook { kubeconfig, settings })
 }
@@ -201,16 +225,11 @@ mod tests {
     #[test]
     fn a_file() {
         let entries = file(&format!("- {{type: Node, name: node}}\n{WEBHOOK}- {{type: RBAC, name: rbac}}\n")).unwrap();
-        assert_eq!((&entries[0], &entries[2]), (&Entry::Node, &Entry::Rbac));
-        let settings = Settings {
-            name: "w".into(),
-            version: "v1".into(),
-            timeout: Duration::from_secs(3),
-            authorized_ttl: Duration::from_secs(60),
-            unauthorized_ttl: Duration::ZERO,
-            denies_on_failure: true,
-        };
-        assert_eq!(entries[1], Entry::Webhook { kubeconfig: "/w.conf".into(), settings });
+        assert!(matches!((&entries[0], &entries[2]), (Entry::Node, Entry::Rbac)));
+        let Entry::Webhook { kubeconfig, settings } = &entries[1] else { unreachable!("it is a webhook") };
+        assert_eq!((kubeconfig.to_str(), settings.name.as_str(), settings.version.as_str()), (Some("/w.conf"), "w", "v1"));
+        assert_eq!((settings.timeout, settings.denies_on_failure), (Duration::from_secs(3), true));
+        assert_eq!((settings.authorized_ttl, settings.unauthorized_ttl), (Duration::from_secs(60), Duration::ZERO));
     }
 
     #[test]
@@ -227,6 +246,17 @@ mod tests {
         check(&WEBHOOK.replace("3s", "31s"), "timeout: Invalid value");
         check(&WEBHOOK.replace("Deny", "Maybe"), "failurePolicy: Unsupported value");
         check(&WEBHOOK.replace("/w.conf", "w.conf"), "must be an absolute path");
-        check(&format!("{WEBHOOK}    matchConditions: [{{expression: 'true'}}]\n"), "CEL expressions are not supported");
+        let with = |expression: &str, version: &str| {
+            format!(
+                "{WEBHOOK}    matchConditions: [{{expression: '{expression}'}}]\n    matchConditionSubjectAccessReviewVersion: {version}\n"
+            )
+        };
+        assert!(file(&with("true", "v1")).is_ok());
+        check(&with("true", "''"), "required if match conditions are specified");
+        check(&with("true", "v2"), "matchConditionSubjectAccessReviewVersion: Unsupported value: \"v2\"");
+        check(
+            &with("1", "v1"),
+            "authorizers[0].webhook.matchConditions[0].expression: Invalid value: \"1\": must evaluate to bool",
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Access decided by somebody else: an entry `Webhook` of `--authorization-mode`, or of the file of
 //! `--authorization-config` (KEP-3221).
 
+pub mod conditions;
 pub mod config;
 mod review;
 
@@ -34,6 +35,14 @@ impl AccessWebhook {
 
     pub async fn authorize(&self, attributes: &Attributes<'_>) -> Decision {
         let spec = review::spec(attributes);
+        match self.settings.conditions.hold(&spec) {
+            Ok(true) => {}
+            Ok(false) => return Decision::NoOpinion(String::new()),
+            Err(error) => {
+                tracing::warn!(webhook = self.settings.name, error, "the authorization webhook's match conditions");
+                return self.failed();
+            }
+        }
         let key = spec.to_string();
         if let Some(known) = self.remembered(&key, Instant::now()) {
             return known;
@@ -48,9 +57,13 @@ impl AccessWebhook {
             }
             Err(error) => {
                 tracing::warn!(webhook = self.settings.name, %error, "asking the authorization webhook");
-                if self.settings.denies_on_failure { Decision::Deny(String::new()) } else { Decision::NoOpinion(String::new()) }
+                self.failed()
             }
         }
+    }
+
+    fn failed(&self) -> Decision {
+        if self.settings.denies_on_failure { Decision::Deny(String::new()) } else { Decision::NoOpinion(String::new()) }
     }
 
     fn remembered(&self, key: &str, now: Instant) -> Option<Decision> {
@@ -75,6 +88,8 @@ impl AccessWebhook {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -90,5 +105,21 @@ mod tests {
         assert_eq!(webhook.remembered("a", Instant::now() + Duration::from_secs(301)), None);
         webhook.remember("x".repeat(REMEMBERED_BYTES_MAX + 1), &yes, Instant::now());
         assert_eq!(webhook.answers.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn who_is_not_asked_has_no_opinion() {
+        daemon::install_crypto();
+        // Nobody listens there: asking would be a refusal.
+        let check = async |expression: &str, expected: Decision| {
+            let conditions = Arc::new(conditions::Conditions::compile(&[expression.to_owned()]).unwrap());
+            let settings = Settings { denies_on_failure: true, conditions, ..Settings::default() };
+            let webhook = AccessWebhook::new(Remote::from_url("https://127.0.0.1:1", Some("")).unwrap(), settings);
+            let attributes = Attributes { verb: "get", path: "/x", ..Attributes::default() };
+            assert_eq!(webhook.authorize(&attributes).await, expected, "{expression}");
+        };
+        check("has(request.resourceAttributes)", Decision::NoOpinion(String::new())).await;
+        check("request.nonResourceAttributes.path == '/x'", Decision::Deny(String::new())).await;
+        check("request.resourceAttributes.name == 'x'", Decision::Deny(String::new())).await;
     }
 }
