@@ -45,6 +45,14 @@ static AUTHENTICATION_DURATION: Histogram = Histogram::new(
 static AUTHENTICATED_USERS: Counter =
     Counter::new("authenticated_user_requests", "Counter of authenticated requests broken out by username.", &["username"]);
 
+static LEGACY_TOKENS: Counter = Counter::new(
+    "serviceaccount_legacy_manual_token_uses_total",
+    "Cumulative manually created legacy service account tokens used",
+    &[],
+);
+static LEGACY_AUTO_TOKENS: Counter =
+    Counter::new("serviceaccount_legacy_auto_token_uses_total", "Cumulative auto-generated legacy tokens used", &[]);
+
 static STORED: Gauge =
     Gauge::new("apiserver_storage_objects", "Number of stored objects at the time of last check split by kind.", &["resource"]);
 static STORE_DURATION: Histogram = Histogram::new(
@@ -130,6 +138,11 @@ impl Drop for Measured {
             LONG_RUNNING.add(&[verb, group, version, resource, subresource, scope, COMPONENT], -1.0);
         }
     }
+}
+
+/// A service account's token from a Secret was used.
+pub fn legacy_token_used(auto_generated: bool) {
+    if auto_generated { LEGACY_AUTO_TOKENS.inc(&[]) } else { LEGACY_TOKENS.inc(&[]) }
 }
 
 /// The request took too long and was given up.

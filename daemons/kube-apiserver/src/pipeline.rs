@@ -33,6 +33,8 @@ struct Trace {
     trail: Option<Trail>,
     /// Nobody in particular asks.
     unauthenticated: bool,
+    /// About the credentials.
+    warning: Option<&'static str>,
     class: Option<Class>,
 }
 
@@ -92,6 +94,9 @@ pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Respon
     if let Ok(id) = HeaderValue::from_str(&audit_id) {
         response.headers_mut().insert("audit-id", id);
     }
+    if let Some(warning) = trace.warning.and_then(|text| HeaderValue::from_str(&format!("299 - {text:?}")).ok()) {
+        response.headers_mut().append(http::header::WARNING, warning);
+    }
     if let Some(class) = &trace.class {
         class.mark(response.headers_mut());
     }
@@ -132,8 +137,9 @@ async fn layers(
     }
     let authenticated = authenticated?;
     trace.unauthenticated = authenticated.user.is_in(UNAUTHENTICATED);
-    if let (Some(trail), Some(stale)) = (&mut trace.trail, authenticated.stale_token) {
-        trail.annotate([("authentication.k8s.io/stale-token", stale)]);
+    trace.warning = authenticated.notes.warning;
+    if let Some(trail) = &mut trace.trail {
+        trail.annotate(authenticated.notes.annotations);
     }
     let user = authenticated.user;
     // 8. As whom they act. After authentication, for it asks what that user may.

@@ -5,6 +5,8 @@
 pub mod bootstrap_token;
 pub mod claims;
 pub mod front_proxy;
+pub mod last_used;
+pub mod legacy_token;
 pub mod oidc;
 pub mod service_account;
 mod token_cache;
@@ -15,15 +17,17 @@ pub mod x509;
 use std::sync::Arc;
 
 use base64::Engine;
+use daemon::reload::Reloading;
 use daemon::tls::PeerCertificates;
 use http::request::Parts;
 use jiff::Timestamp;
 use machinery::status::Status;
+use tokio::sync::mpsc;
 
 use self::front_proxy::FrontProxy;
-use self::oidc::Oidc;
-use self::oidc::config::Anonymous;
-use self::service_account::{Accepted, ServiceAccountTokens};
+use self::legacy_token::Used;
+use self::oidc::Issuers;
+use self::service_account::{Accepted, Notes, ServiceAccountTokens};
 use self::token_cache::TokenCache;
 use self::token_webhook::TokenWebhook;
 use self::user::User;
@@ -39,12 +43,13 @@ pub struct Authenticator {
     pub client_ca: Option<ClientCa>,
     pub service_accounts: Option<ServiceAccountTokens>,
     pub bootstrap_tokens: bool,
-    pub oidc: Vec<Arc<Oidc>>,
+    pub issuers: Reloading<Issuers>,
     pub webhook: Option<TokenWebhook>,
-    pub anonymous: Anonymous,
     /// Audiences that mean this server.
     pub api_audiences: Vec<String>,
     pub lookup: Arc<dyn Lookup>,
+    /// Who writes down that a Secret's token is used.
+    pub used: Option<mpsc::Sender<Used>>,
     tokens: TokenCache,
     certificates: TokenCache,
 }
@@ -53,12 +58,12 @@ pub struct Authenticator {
 #[derive(Clone, Debug)]
 pub struct Authenticated {
     pub user: User,
-    pub stale_token: Option<String>,
+    pub notes: Notes,
 }
 
 impl From<User> for Authenticated {
     fn from(user: User) -> Self {
-        Self { user, stale_token: None }
+        Self { user, notes: Notes::default() }
     }
 }
 
@@ -69,11 +74,11 @@ impl Authenticator {
             client_ca: None,
             service_accounts: None,
             bootstrap_tokens: false,
-            oidc: Vec::new(),
+            issuers: Reloading::fixed(Issuers::none()),
             webhook: None,
-            anonymous: Anonymous::Everywhere,
             api_audiences: Vec::new(),
             lookup,
+            used: None,
             tokens: TokenCache::default(),
             certificates: TokenCache::default(),
         }
@@ -101,7 +106,7 @@ impl Authenticator {
         }
         if let Some(token) = token {
             return match self.authenticate_token(&token, &[], now).await {
-                Ok(accepted) => Ok(Authenticated { user: accepted.user.authenticated(), stale_token: accepted.stale }),
+                Ok(accepted) => Ok(Authenticated { user: accepted.user.authenticated(), notes: accepted.notes }),
                 Err(why) => {
                     tracing::debug!(why, "bearer token refused");
                     Err(Status::unauthorized("Unauthorized"))
@@ -109,7 +114,7 @@ impl Authenticator {
             };
         }
         match certificate {
-            None if self.anonymous.may(parts.uri.path()) => Ok(User::anonymous().into()),
+            None if self.issuers.current().anonymous.may(parts.uri.path()) => Ok(User::anonymous().into()),
             _ => Err(Status::unauthorized("Unauthorized")),
         }
     }
@@ -135,16 +140,24 @@ impl Authenticator {
         if let Some(result) = accounts.and_then(|tokens| tokens.authenticate(token, wanted, self.lookup.as_ref(), now)) {
             return result;
         }
+        let kept = accounts.and_then(|tokens| legacy_token::authenticate(tokens, token, wanted, self.lookup.as_ref(), now));
+        if let Some(verdict) = kept {
+            if let (Some(sender), Some(used)) = (&self.used, verdict.used) {
+                // When too many wait, the next use is noted.
+                let _ = sender.try_send(used);
+            }
+            return verdict.result;
+        }
         if self.bootstrap_tokens
             && let Some(user) = bootstrap_token::authenticate(token, self.lookup.as_ref(), now)
         {
             let audiences: Vec<String> = wanted.iter().filter(|a| self.api_audiences.contains(a)).cloned().collect();
             if audiences.is_empty() == wanted.is_empty() {
-                return Ok(Accepted { user, audiences, expires: i64::MAX, stale: None });
+                return Ok(Accepted { user, audiences, expires: i64::MAX, notes: Notes::default() });
             }
         }
         let mut refusal = "invalid bearer token".to_owned();
-        for oidc in &self.oidc {
+        for oidc in &self.issuers.current().oidc {
             match oidc.authenticate(token, wanted, now).await {
                 Some(Ok(accepted)) => return Ok(accepted),
                 Some(Err(why)) => refusal = why,
@@ -182,7 +195,8 @@ impl Authenticator {
         }
         let user = x509::user(leaf).ok_or(());
         if let Ok(user) = &user {
-            let accepted = Accepted { user: user.clone(), audiences: Vec::new(), expires: x509::expires(leaf), stale: None };
+            let accepted =
+                Accepted { user: user.clone(), audiences: Vec::new(), expires: x509::expires(leaf), notes: Notes::default() };
             self.certificates.insert(leaf, &accepted, now);
         }
         Some(user)

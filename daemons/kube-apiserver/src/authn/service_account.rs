@@ -33,8 +33,16 @@ pub struct Accepted {
     pub audiences: Vec<String>,
     /// Unix seconds.
     pub expires: i64,
-    /// What the audit log says of a token that its holder should have renewed.
-    pub stale: Option<String>,
+    pub notes: Notes,
+}
+
+/// What is said about a credential that was accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// To the audit log.
+    pub annotations: Vec<(&'static str, String)>,
+    /// To the client.
+    pub warning: Option<&'static str>,
 }
 
 impl ServiceAccountTokens {
@@ -68,14 +76,18 @@ impl ServiceAccountTokens {
         if claims.sub != user.name {
             return Err("sub claim does not match the service account".to_owned());
         }
-        Ok(Accepted { user, audiences, expires: claims.exp, stale: stale(&claims, now) })
+        Ok(Accepted { user, audiences, expires: claims.exp, notes: stale(&claims, now) })
     }
 }
 
 /// Tokens that live longer than they were asked to, so that clients which never read theirs again go on working.
-fn stale(claims: &Claims, now: Timestamp) -> Option<String> {
-    let after = now.as_second() - claims.kubernetes.warnafter.filter(|warn| *warn > 0)?;
-    (after > 0).then(|| format!("subject: {}, seconds after warning threshold: {after}", claims.sub))
+fn stale(claims: &Claims, now: Timestamp) -> Notes {
+    let after = claims.kubernetes.warnafter.filter(|warn| *warn > 0).map_or(0, |warn| now.as_second() - warn);
+    if after <= 0 {
+        return Notes::default();
+    }
+    let text = format!("subject: {}, seconds after warning threshold: {after}", claims.sub);
+    Notes { annotations: vec![("authentication.k8s.io/stale-token", text)], warning: None }
 }
 
 fn check_times(claims: &Claims, now: Timestamp) -> Result<(), String> {
@@ -175,11 +187,11 @@ mod tests {
     fn tokens_past_their_warning_are_noted() {
         let mut claims = claims();
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert_eq!(stale(&claims, at(1500)), None);
+        assert_eq!(stale(&claims, at(1500)), Notes::default());
         claims.kubernetes.warnafter = Some(1400);
-        assert_eq!(stale(&claims, at(1400)), None);
+        assert_eq!(stale(&claims, at(1400)), Notes::default());
         let noted = "subject: system:serviceaccount:ns:sa, seconds after warning threshold: 100";
-        assert_eq!(stale(&claims, at(1500)).as_deref(), Some(noted));
+        assert_eq!(stale(&claims, at(1500)).annotations, [("authentication.k8s.io/stale-token", noted.to_owned())]);
     }
 
     fn claims() -> Claims {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::service_account::Accepted;
+use super::service_account::{Accepted, Notes};
 use super::user::User;
 use crate::remote::Remote;
 
@@ -49,7 +49,7 @@ fn accepted(status: &Value, wanted: &[String], api_audiences: &[String]) -> Resu
         return status["error"].as_str().filter(|why| !why.is_empty()).map_or(Ok(None), |why| Err(why.to_owned()));
     }
     let user: User = serde_json::from_value(status["user"].clone()).map_err(|error| error.to_string())?;
-    Ok(Some(Accepted { user, audiences, expires: i64::MAX, stale: None }))
+    Ok(Some(Accepted { user, audiences, expires: i64::MAX, notes: Notes::default() }))
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, "", "namespaces", namespace).await?;
     }
-    tokio::try_join!(rbac::reconcile(server), priority_classes(server), flow::reconcile(server))?;
+    tokio::try_join!(rbac::reconcile(server), priority_classes(server), flow::reconcile(server), token_tracking(server))?;
     if !facts.authentication_configmap.is_empty() {
         let data: serde_json::Map<String, Value> =
             facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
@@ -153,6 +153,22 @@ async fn priority_classes(server: &Server) -> Result<(), Status> {
 /// Writes that wait for the store side by side, a bounded number at once.
 async fn together(writes: impl Iterator<Item = impl Future<Output = Result<(), Status>>>) -> Result<(), Status> {
     futures::stream::iter(writes).buffer_unordered(WRITES_AT_ONCE).try_collect().await
+}
+
+/// Since when it is noted which tokens in Secrets are used: those that are not noted were not used since.
+async fn token_tracking(server: &Server) -> Result<(), Status> {
+    let today = (server.now)().strftime("%Y-%m-%d").to_string();
+    let config_map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"since": today},
+        "metadata": {"namespace": "kube-system", "name": "kube-apiserver-legacy-service-account-token-tracking"}});
+    let change = |old: &Value| {
+        let mut new = old.clone();
+        let since = old["data"]["since"].as_str().unwrap_or_default();
+        if since.parse::<jiff::civil::Date>().is_err() {
+            new["data"] = config_map["data"].clone();
+        }
+        new
+    };
+    reconcile(server, "", "configmaps", &config_map, &change).await
 }
 
 /// Creates an object unless it is there.
