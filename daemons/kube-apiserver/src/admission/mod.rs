@@ -18,6 +18,9 @@ pub mod expression;
 mod extended_resources;
 mod external_ips;
 mod limit_ranger;
+mod metrics;
+mod mountable_secrets;
+mod namespace_auto_provision;
 mod namespace_exists;
 mod namespace_lifecycle;
 mod node_restriction;
@@ -51,6 +54,7 @@ use serde_json::Value;
 pub use self::configuration::Configuration;
 pub use self::dynamic::Dynamic;
 use self::dynamic::{Mutation, Reinvocation, Validation};
+use self::metrics::{Measured, Step};
 pub use self::request::{Operation, Request};
 use crate::authz::Authorizer;
 use crate::lookup::Lookup;
@@ -85,6 +89,8 @@ pub trait Plugin: Send + Sync + 'static {
 
 /// All plugins that are switched on, in upstream's order.
 pub struct Chain {
+    /// Those that may wait, and without which the others could not judge.
+    first: Vec<Arc<dyn Dynamic>>,
     plugins: Vec<Box<dyn Plugin>>,
     /// Those that may wait, after the others.
     dynamic: Vec<Arc<dyn Dynamic>>,
@@ -107,8 +113,9 @@ impl Chain {
         authorizer: &Authorizer,
     ) -> Result<Self, UnknownPlugin> {
         let all = plugins::statics(authorizer, configuration);
-        let all_dynamic = plugins::dynamics(authorizer);
-        let names: Vec<&str> = all.iter().map(|(p, _)| p.name()).chain(all_dynamic.iter().map(|(p, _)| p.name())).collect();
+        let (all_first, all_dynamic) = (plugins::first(), plugins::dynamics(authorizer, configuration));
+        let waiting = all_first.iter().chain(&all_dynamic).map(|(p, _)| p.name());
+        let names: Vec<&str> = all.iter().map(|(p, _)| p.name()).chain(waiting).collect();
         let known = |name: &String| name.is_empty() || ACCEPTED.contains(&name.as_str()) || names.contains(&name.as_str());
         if let Some(unknown) = enable.iter().chain(disable).find(|name| !known(name)) {
             return Err(UnknownPlugin(unknown.clone()));
@@ -118,8 +125,10 @@ impl Chain {
             !named(disable) && (default == plugins::Switch::On || named(enable))
         };
         let plugins = all.into_iter().filter(|(plugin, default)| on(plugin.name(), *default)).map(|(p, _)| p).collect();
-        let dynamic = all_dynamic.into_iter().filter(|(plugin, default)| on(plugin.name(), *default)).map(|(p, _)| p).collect();
-        Ok(Self { plugins, dynamic, registry: OnceLock::new() })
+        let chosen = |all: Vec<(Arc<dyn Dynamic>, plugins::Switch)>| {
+            all.into_iter().filter(|(plugin, default)| on(plugin.name(), *default)).map(|(p, _)| p).collect()
+        };
+        Ok(Self { first: chosen(all_first), plugins, dynamic: chosen(all_dynamic), registry: OnceLock::new() })
     }
 
     pub fn connect(&self, registry: Arc<Registry>) {
@@ -136,9 +145,15 @@ impl Chain {
         self.registry.get().ok_or_else(|| Status::unavailable("the server is starting"))
     }
 
-    fn mutate_statically(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    fn mutate_statically(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        measured: &mut Measured,
+    ) -> Result<(), Status> {
         let lookup: &dyn Lookup = self.registry()?.as_ref();
-        self.plugins.iter().try_for_each(|plugin| plugin.mutate(request, object, old, lookup))
+        self.plugins.iter().try_for_each(|plugin| measured.plugin(plugin.name(), plugin.mutate(request, object, old, lookup)))
     }
 
     fn concerned(&self, request: &Request<'_>) -> impl Iterator<Item = &Arc<dyn Dynamic>> {
@@ -147,41 +162,78 @@ impl Chain {
 
     /// Completes the object.
     pub async fn mutate(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-        self.mutate_statically(request, object, old)?;
-        self.mutate_dynamically(request, object, old).await
+        let mut measured = Measured::begin(Step::Admit, request.operation);
+        let result = self.mutate_measured(request, object, old, &mut measured).await;
+        measured.end(result)
+    }
+
+    async fn mutate_measured(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        measured: &mut Measured,
+    ) -> Result<(), Status> {
+        for plugin in self.first.iter().filter(|plugin| plugin.concerns(request)) {
+            let registry = self.registry()?;
+            let mut mutation = Mutation { request, object, old, registry, reinvocation: Reinvocation::default() };
+            measured.plugin(plugin.name(), plugin.mutate(&mut mutation).await)?;
+        }
+        self.mutate_statically(request, object, old, measured)?;
+        self.mutate_dynamically(request, object, old, measured).await
     }
 
     /// The plugins that may wait; twice, if one of them changed what another saw and both want to know.
-    async fn mutate_dynamically(&self, request: &Request<'_>, object: &mut Value, old: Option<&Value>) -> Result<(), Status> {
+    async fn mutate_dynamically(
+        &self,
+        request: &Request<'_>,
+        object: &mut Value,
+        old: Option<&Value>,
+        measured: &mut Measured,
+    ) -> Result<(), Status> {
         if self.concerned(request).next().is_none() {
             return Ok(());
         }
         let registry = self.registry()?;
         let mut mutation = Mutation { request, object, old, registry, reinvocation: Reinvocation::default() };
         for plugin in self.concerned(request) {
-            plugin.mutate(&mut mutation).await?;
+            measured.plugin(plugin.name(), plugin.mutate(&mut mutation).await)?;
         }
         if !mutation.reinvocation.wanted {
             return Ok(());
         }
         mutation.reinvocation.again = true;
-        self.mutate_statically(request, mutation.object, old)?;
+        self.mutate_statically(request, mutation.object, old, measured)?;
         for plugin in self.concerned(request) {
-            plugin.mutate(&mut mutation).await?;
+            measured.plugin(plugin.name(), plugin.mutate(&mut mutation).await)?;
         }
         Ok(())
     }
 
     pub async fn validate(&self, request: &Request<'_>, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+        let mut measured = Measured::begin(Step::Validate, request.operation);
+        let result = self.validate_measured(request, object, old, &mut measured).await;
+        measured.end(result)
+    }
+
+    async fn validate_measured(
+        &self,
+        request: &Request<'_>,
+        object: &Value,
+        old: Option<&Value>,
+        measured: &mut Measured,
+    ) -> Result<(), Status> {
         let registry = self.registry()?;
         let lookup: &dyn Lookup = registry.as_ref();
-        self.plugins.iter().try_for_each(|plugin| plugin.validate(request, object, old, lookup))?;
+        self.plugins
+            .iter()
+            .try_for_each(|plugin| measured.plugin(plugin.name(), plugin.validate(request, object, old, lookup)))?;
         if self.concerned(request).next().is_none() {
             return Ok(());
         }
         let validation = Validation { request, object, old, registry };
         for plugin in self.concerned(request) {
-            plugin.validate(&validation).await?;
+            measured.plugin(plugin.name(), plugin.validate(&validation).await)?;
         }
         Ok(())
     }

@@ -71,6 +71,10 @@ impl Question<'_> {
                 let claims = "resourceClaimStatuses";
                 self.require(self.old["status"][claims] == self.object["status"][claims], |node| {
                     format!("node {node:?} cannot update resource claim statues")
+                })?;
+                let extended = "extendedResourceClaimStatus";
+                self.require(self.old["status"][extended] == self.object["status"][extended], |node| {
+                    format!("node {node:?} cannot update extended resource claim status")
                 })
             }
             ("eviction", Operation::Create) => {
@@ -325,11 +329,25 @@ mod tests {
         create(mirror(|p| p["spec"]["nodeName"] = json!("n2")), Err("spec.nodeName set to itself"));
         create(mirror(|p| p["metadata"]["ownerReferences"][0]["uid"] = json!("x")), Err("UID mismatch"));
         create(mirror(|p| p["spec"]["volumes"] = json!([{"secret": {"secretName": "s"}}])), Err("reference secrets"));
+        // CVE-2025-4563
+        create(
+            mirror(|p| p["spec"]["resourceClaims"] = json!([{"name": "c", "resourceClaimName": "theirs"}])),
+            Err("reference resourceclaims"),
+        );
         let pod = |node: &str| json!({"spec": {"nodeName": node}});
         check(Operation::Delete, "pods", "p", Value::Null, pod("n1"), Ok(()));
         check(Operation::Delete, "pods", "p", Value::Null, pod("n2"), Err("can only delete pods"));
         check(Operation::Update, "pods:status", "p", pod("n1"), pod("n1"), Ok(()));
         check(Operation::Update, "pods:status", "p", pod("n1"), pod("n2"), Err("can only update pod status"));
+        let claimed = |field: &str, value: Value| {
+            let mut pod = pod("n1");
+            pod["status"] = json!({field: value});
+            pod
+        };
+        let theirs = claimed("resourceClaimStatuses", json!([{"name": "c", "resourceClaimName": "theirs"}]));
+        check(Operation::Update, "pods:status", "p", theirs, pod("n1"), Err("cannot update resource claim statues"));
+        let theirs = claimed("extendedResourceClaimStatus", json!({"resourceClaimName": "theirs"}));
+        check(Operation::Update, "pods:status", "p", theirs, pod("n1"), Err("cannot update extended resource claim status"));
         check(Operation::Update, "pods", "p", pod("n1"), pod("n1"), Err("unexpected operation"));
     }
 

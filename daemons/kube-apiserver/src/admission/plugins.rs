@@ -56,22 +56,30 @@ pub(super) fn statics(authorizer: &Authorizer, configuration: &Configuration) ->
     ]
 }
 
+/// The plugins before all others.
+pub(super) fn first() -> Vec<(Arc<dyn Dynamic>, Switch)> {
+    vec![(Arc::new(namespace_auto_provision::NamespaceAutoProvision), Off)]
+}
+
 /// The plugins that may wait: mutating policies before mutating webhooks, validating policies before validating webhooks,
 /// quota behind everything that could still refuse.
-pub(super) fn dynamics(authorizer: &Authorizer) -> Vec<(Arc<dyn Dynamic>, Switch)> {
+pub(super) fn dynamics(authorizer: &Authorizer, configuration: &Configuration) -> Vec<(Arc<dyn Dynamic>, Switch)> {
     let authorizer = || authorizer.clone();
     vec![
         (Arc::new(policy::Mutating::new(authorizer())), On),
         (Arc::new(webhook::Mutating::new(authorizer())), On),
         (Arc::new(policy::Validating::new(authorizer())), On),
         (Arc::new(webhook::Validating::new(authorizer())), On),
-        (Arc::new(resource_quota::ResourceQuota::default()), On),
+        (Arc::new(resource_quota::ResourceQuota::configured(configuration.of("ResourceQuota"))), On),
     ]
 }
 
 #[cfg(test)]
 mod tests {
+    use daemon::reload::Reloading;
+
     use super::*;
+    use crate::authz::Local;
 
     /// Upstream's names (`AllOrderedPlugins`), in its order: what of them is here stands in the same order.
     const UPSTREAM: &[&str] = &[
@@ -106,9 +114,10 @@ mod tests {
 
     #[test]
     fn the_order_is_upstreams() {
-        let all = statics(&Authorizer::new(Vec::new()), &Configuration::default());
+        let nobody = Authorizer::new(Reloading::fixed(Vec::new()), Local::default());
+        let all = statics(&nobody, &Configuration::default());
         let names: Vec<&str> = all.iter().map(|(plugin, _)| plugin.name()).filter(|name| *name != "RBACEscalation").collect();
         assert_eq!(names, UPSTREAM);
-        assert_eq!(dynamics(&Authorizer::new(Vec::new())).last().map(|(plugin, _)| plugin.name()), Some("ResourceQuota"));
+        assert_eq!(dynamics(&nobody, &Configuration::default()).last().map(|(plugin, _)| plugin.name()), Some("ResourceQuota"));
     }
 }

@@ -5,6 +5,7 @@ use machinery::pod::{References, containers};
 use machinery::status::Status;
 use serde_json::{Value, json};
 
+use super::mountable_secrets::{self, Part};
 use super::{Operation, Plugin, Request, is_mirror_pod};
 use crate::lookup::Lookup;
 
@@ -47,19 +48,34 @@ impl Plugin for ServiceAccount {
         Ok(())
     }
 
-    fn validate(&self, request: &Request<'_>, pod: &Value, _old: Option<&Value>, _lookup: &dyn Lookup) -> Result<(), Status> {
-        if request.operation != Operation::Create || !request.is("", "pods") || !is_mirror_pod(pod) {
-            return Ok(());
+    fn validate(&self, request: &Request<'_>, pod: &Value, _old: Option<&Value>, lookup: &dyn Lookup) -> Result<(), Status> {
+        let is_pod = request.resource.group.is_empty() && request.resource.resource == "pods";
+        let part = match (request.operation, request.subresource) {
+            (Operation::Create, "") if is_pod => Part::Whole,
+            (Operation::Update, "ephemeralcontainers") if is_pod => Part::Ephemeral,
+            _ => return Ok(()),
+        };
+        if is_mirror_pod(pod) {
+            return if part == Part::Whole { mirror_pod(request, pod) } else { Ok(()) };
         }
-        if !pod["spec"]["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-            return Err(request.forbidden("a mirror pod may not reference service accounts"));
-        }
-        let references = References::of(pod);
-        if !references.secrets.is_empty() {
-            return Err(request.forbidden("a mirror pod may not reference secrets"));
-        }
-        Ok(())
+        let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+        let Some(account) = lookup.object("", "serviceaccounts", request.namespace, name) else {
+            let why = format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", request.namespace);
+            return Err(request.forbidden(why));
+        };
+        mountable_secrets::check(pod, &account, part).map_err(|why| request.forbidden(why))
     }
+}
+
+fn mirror_pod(request: &Request<'_>, pod: &Value) -> Result<(), Status> {
+    if !pod["spec"]["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
+        return Err(request.forbidden("a mirror pod may not reference service accounts"));
+    }
+    let references = References::of(pod);
+    if !references.secrets.is_empty() {
+        return Err(request.forbidden("a mirror pod may not reference secrets"));
+    }
+    Ok(())
 }
 
 /// The pod decides, then its account; yes otherwise.

@@ -85,9 +85,18 @@ impl PodSecurity {
         }
     }
 
+    /// The audit log is told why.
     fn is_exempt(&self, request: &Request<'_>) -> bool {
         let named = |list: &[String], name: &str| list.iter().any(|other| other == name);
-        named(&self.exemptions.namespaces, request.namespace) || named(&self.exemptions.users, &request.user.name)
+        let why = if named(&self.exemptions.namespaces, request.namespace) {
+            "namespace"
+        } else if named(&self.exemptions.users, &request.user.name) {
+            "user"
+        } else {
+            return false;
+        };
+        request.cx.annotate(annotation("exempt"), why);
+        true
     }
 
     fn policy_of(&self, request: &Request<'_>, lookup: &dyn Lookup) -> Policy {
@@ -99,14 +108,25 @@ impl PodSecurity {
     fn pod(&self, request: &Request<'_>, pod: Pod<'_>, policy: &Policy, enforce: bool) -> Result<(), Status> {
         let class = pod.spec["runtimeClassName"].as_str().unwrap_or_default();
         if self.exemptions.runtime_classes.iter().any(|exempt| exempt == class) {
+            request.cx.annotate(annotation("exempt"), "runtimeClass");
             return Ok(());
         }
-        if enforce {
+        let refused = if enforce {
+            request.cx.annotate(annotation("enforce-policy"), policy.enforce.to_string());
             let violations = evaluate(policy.enforce, pod);
-            if !violations.is_empty() {
-                let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&violations));
-                return Err(request.forbidden(why));
-            }
+            let why = || format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&violations));
+            (!violations.is_empty()).then(|| request.forbidden(why()))
+        } else {
+            None
+        };
+        let violations = evaluate(policy.audit, pod);
+        if !violations.is_empty() {
+            let why = format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&violations));
+            request.cx.annotate(annotation("audit-violations"), why);
+        }
+        // Who is refused need not be warned.
+        if let Some(refused) = refused {
+            return Err(refused);
         }
         let violations = evaluate(policy.warn, pod);
         if !violations.is_empty() {
@@ -137,6 +157,11 @@ impl PodSecurity {
         };
         (warnings, Ok(()))
     }
+}
+
+/// As the audit log has it.
+fn annotation(name: &str) -> String {
+    format!("pod-security.kubernetes.io/{name}")
 }
 
 /// Where kinds that make pods hold the template.

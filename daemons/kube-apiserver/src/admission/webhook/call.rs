@@ -1,5 +1,7 @@
 //! One call of one webhook, and what comes of its failure.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use machinery::status::Status;
 use serde_json::Value;
@@ -8,6 +10,7 @@ use super::configuration::Hook;
 use super::review::{self, Answer};
 use crate::admission::Request;
 use crate::admission::criteria::Matched;
+use crate::admission::metrics::{self, Called};
 use crate::webhook::Client;
 
 /// Why a call did not end well.
@@ -22,6 +25,14 @@ pub enum Failure {
 }
 
 impl Failure {
+    fn called(&self, hook: &Hook) -> Called {
+        match self {
+            Self::Rejected(status) => Called::Rejected(status.code()),
+            Self::Fatal(_) => Called::Internal,
+            Self::Calling(_) => Called::Failed { code: 500, ignored: hook.failures_ignored },
+        }
+    }
+
     /// What the client gets; none when the failure is to be ignored.
     pub fn status(self, hook: &Hook) -> Option<Status> {
         match self {
@@ -33,6 +44,12 @@ impl Failure {
             Self::Calling(why) => Some(Status::internal(format!("failed calling webhook {:?}: {why}", hook.name))),
         }
     }
+}
+
+/// Counts a call that began then. `kind` is `admit` or `validating`.
+pub fn measure<T>(hook: &Hook, kind: &str, request: &Request<'_>, began: Instant, result: &Result<T, Failure>) {
+    let called = result.as_ref().map_or_else(|failure| failure.called(hook), |_| Called::Allowed);
+    metrics::webhook_called(&hook.name, kind, request.operation, began.elapsed(), called);
 }
 
 /// Asks a webhook. Warnings and audit annotations of its answer are noted; an answer that allows comes back.

@@ -1,12 +1,13 @@
 //! MutatingAdmissionWebhook: the webhooks in order, each sees what those before it made of the object.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures::FutureExt;
 use machinery::status::Status;
 use serde_json::{Value, json};
 
-use super::call::{Failure, call};
+use super::call::{Failure, call, measure};
 use super::conditions_hold;
 use super::configuration::{Configuration, Hook};
 use super::patched::{PatchFailure, patched};
@@ -88,7 +89,9 @@ impl Mutating {
         if !conditions_hold(hook, &self.authorizer, request, &matched, &shown, &old)? {
             return Ok(());
         }
+        let began = Instant::now();
         let result = self.ask(client, hook, mutation, &matched, shown, old).await;
+        measure(hook, "admit", request, began, &result);
         let changed = matches!(result, Ok(true));
         let noted = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": changed});
         let place = format!("round_{}_index_{index}", u8::from(again));

@@ -1,13 +1,14 @@
 //! ValidatingAdmissionWebhook: all webhooks at once, over the object as it would be stored.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use futures::FutureExt;
 use futures::future::join_all;
 use machinery::status::Status;
 use serde_json::Value;
 
-use super::call::call;
+use super::call::{call, measure};
 use super::conditions_hold;
 use super::configuration::{Configuration, Hook};
 use crate::admission::criteria::{Candidate, Equivalents, Matched};
@@ -74,7 +75,10 @@ impl Validating {
         let calls = invocations.into_iter().enumerate().map(|(index, invocation)| async move {
             let Invocation { hook, matched, objects } = invocation;
             let uid = registry.new_uid();
-            let Err(failure) = call(client, hook, request, &matched, &uid, objects, false).await else { return Ok(()) };
+            let began = Instant::now();
+            let result = call(client, hook, request, &matched, &uid, objects, false).await;
+            measure(hook, "validating", request, began, &result);
+            let Err(failure) = result else { return Ok(()) };
             match failure.status(hook) {
                 Some(status) => Err(status),
                 None => {
