@@ -1,17 +1,22 @@
 //! Connections to other servers: HTTP/1.1 over TLS, one for each request, so that any of them can be upgraded. Sessions are
 //! resumed, which makes a connection cheap.
 
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use daemon::reload::{RECHECK, Reloading};
 use http::{HeaderValue, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, SignatureScheme};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -36,13 +41,49 @@ pub(super) fn tls(remote: &Remote, access: &Access) -> Result<ClientConfig, Stri
     };
     match (&access.client_certificate, &access.client_key) {
         (Some(certificate), Some(key)) => {
-            let wrong = |error: rustls::pki_types::pem::Error| format!("the front proxy's client certificate: {error}");
-            let chain: Vec<CertificateDer<'static>> =
-                CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect).map_err(wrong)?;
-            let key = PrivateKeyDer::from_pem_file(key).map_err(wrong)?;
-            builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
+            let shown =
+                ClientCertificate::read(certificate, key).map_err(|e| format!("the front proxy's client certificate: {e}"))?;
+            Ok(builder.with_client_cert_resolver(Arc::new(shown)))
         }
         _ => Ok(builder.with_no_client_auth()),
+    }
+}
+
+/// What this server shows, as it is in its files now: certificates are renewed while it runs.
+struct ClientCertificate(Reloading<Arc<CertifiedKey>>);
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
+    }
+}
+
+impl ClientCertificate {
+    fn read(certificate: &Path, key: &Path) -> Result<Self, std::io::Error> {
+        let files = vec![certificate.to_owned(), key.to_owned()];
+        let (certificate, key) = (certificate.to_owned(), key.to_owned());
+        let load = move || certified(&certificate, &key).map_err(std::io::Error::other);
+        Ok(Self(Reloading::new(files, RECHECK, load)?))
+    }
+}
+
+fn certified(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
+    let chain: Result<Vec<CertificateDer<'static>>, _> = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+    let chain = chain.map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| error.to_string())?;
+    let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|error| error.to_string())?;
+    let certified = CertifiedKey::new(chain, key);
+    certified.keys_match().map_err(|error| error.to_string())?;
+    Ok(Arc::new(certified))
+}
+
+impl ResolvesClientCert for ClientCertificate {
+    fn resolve(&self, _authorities: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.current().as_ref().clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -111,4 +152,34 @@ where
 pub(super) fn prepare(remote: &mut Remote, access: &Access) -> Result<(), String> {
     remote.tls = Some(Arc::new(tls(remote, access)?));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_certificate_is_shown() {
+        let directory = std::env::temp_dir().join(format!("front-proxy-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (certificate, key) = (directory.join("c.crt"), directory.join("c.key"));
+        let renew = |name: &str| {
+            let made = pki::Ca::create(name, jiff::Timestamp::now(), jiff::SignedDuration::from_hours(24)).unwrap();
+            std::fs::write(&certificate, made.certificate_pem()).unwrap();
+            std::fs::write(&key, made.key_pem()).unwrap();
+            made.certificate_der().unwrap().to_vec()
+        };
+        let first = renew("first");
+        let files = vec![certificate.clone(), key.clone()];
+        let (c, k) = (certificate.clone(), key.clone());
+        let load = move || certified(&c, &k).map_err(std::io::Error::other);
+        let shown = ClientCertificate(Reloading::new(files, Duration::ZERO, load).unwrap());
+        let now = || shown.resolve(&[], &[]).unwrap().cert[0].to_vec();
+        assert_eq!(now(), first);
+        let second = renew("another, longer name");
+        assert_eq!(now(), second);
+        std::fs::write(&key, "no key").unwrap();
+        assert_eq!(now(), second, "half a renewal is none");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 }

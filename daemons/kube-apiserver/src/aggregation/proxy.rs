@@ -61,6 +61,9 @@ pub async fn forward(
     };
     match sent {
         Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS && upgraded => Ok(join(parts, answer)),
+        Ok(answer) if leads_elsewhere(answer.status(), answer.headers()) => {
+            Ok(respond::text(StatusCode::BAD_GATEWAY, "the backend attempted to redirect this request, which is not permitted"))
+        }
         Ok(answer) => {
             let (mut head, body) = answer.into_parts();
             strip_connection(&mut head.headers);
@@ -86,6 +89,11 @@ pub async fn forward_document(
     head.headers = parts.headers.clone();
     let body = http_body_util::Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
     Some(forward(server, remote, user, head, body).await)
+}
+
+/// A client that followed would show its credentials to whomever the other server names (CVE-2022-3172).
+fn leads_elsewhere(status: StatusCode, headers: &HeaderMap) -> bool {
+    status.is_redirection() && headers.get(header::LOCATION).is_some_and(|location| !location.is_empty())
 }
 
 fn unavailable(text: &str) -> Response<Body> {
@@ -151,6 +159,19 @@ fn join(parts: Parts, mut answer: Response<hyper::body::Incoming>) -> Response<B
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redirects_do_not_leave() {
+        for (status, location, expected) in [
+            (StatusCode::FOUND, Some("https://elsewhere"), true),
+            (StatusCode::PERMANENT_REDIRECT, Some("/"), true),
+            (StatusCode::NOT_MODIFIED, None, false),
+            (StatusCode::CREATED, Some("/made"), false),
+        ] {
+            let headers = location.map(|location| (header::LOCATION, HeaderValue::from_static(location)));
+            assert_eq!(leads_elsewhere(status, &headers.into_iter().collect()), expected, "{status}");
+        }
+    }
 
     #[test]
     fn who_asks() {
