@@ -2,26 +2,28 @@
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::store::{Etcd, EtcdConfig, EtcdTls, Memory, Storage, Transformed};
 use anyhow::{Context, bail};
-use daemon::reload::Reloading;
+use daemon::reload::{RECHECK, Reloading};
 use jiff::Timestamp;
 use pki::{PublicKey, TokenSigner, TokenVerifier};
 
 use crate::aggregation::Access;
 use crate::args::{Args, AuthorizationMode, StorageBackend};
 use crate::authn::front_proxy::FrontProxy;
-use crate::authn::oidc::Oidc;
-use crate::authn::oidc::config::{Anonymous, Configuration, Flags, parse as parse_authentication};
+use crate::authn::oidc::Issuers;
+use crate::authn::oidc::config::{Anonymous, Flags, parse as parse_authentication};
 use crate::authn::service_account::ServiceAccountTokens;
 use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::x509::ClientCa;
+use crate::authz::Mode;
 use crate::authz::webhook::AccessWebhook;
 use crate::authz::webhook::config::{Entry, Settings, parse as parse_authorization};
+use crate::encryption::kms::Plugins;
 use crate::encryption::{self, Encryption};
 use crate::filters::audit::Audit;
 use crate::filters::audit::backend::{Batching, Log, Webhook};
@@ -29,7 +31,7 @@ use crate::filters::audit::policy::Policy;
 use crate::filters::fairness::Fairness;
 use crate::filters::rotating::Rotation;
 use crate::remote::Remote;
-use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits, ModeName};
+use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits};
 use crate::service_ip::ServiceNetwork;
 use crate::subresources::Lifetimes;
 
@@ -44,9 +46,12 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         Some(path) => Some(TokenSigner::from_pem(&text(path)?).with_context(|| format!("reading {}", path.display()))?),
         None => None,
     };
+    let (storage, kms) = encrypted(args, storage(args).await?)?;
     Ok(Config {
-        storage: encrypted(args, storage(args).await?)?,
-        modes: authorization(args)?.into_iter().map(mode).collect::<anyhow::Result<_>>()?,
+        storage,
+        kms,
+        modes: authorization(args)?,
+        modes_file: authorization_file(args)?,
         enable_admission: args.enable_admission_plugins.clone(),
         disable_admission: args.disable_admission_plugins.clone(),
         admission: match &args.admission_control_config_file {
@@ -86,11 +91,8 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
     })
 }
 
-/// The authorizers in order, from the file or from flags.
-fn authorization(args: &Args) -> anyhow::Result<Vec<Entry>> {
-    if let Some(path) = &args.authorization_config {
-        return parse_authorization(&text(path)?).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()));
-    }
+/// The authorizers in order, as flags name them.
+fn authorization(args: &Args) -> anyhow::Result<Vec<Mode>> {
     let settings = || {
         let ttl = |text: &str| Ok::<_, anyhow::Error>(Duration::from_secs(u64::try_from(seconds(text)?).unwrap_or(0)));
         Ok::<_, anyhow::Error>(Settings {
@@ -114,18 +116,37 @@ fn authorization(args: &Args) -> anyhow::Result<Vec<Entry>> {
             }
         })
     };
-    args.authorization_mode.iter().map(entry).collect()
+    args.authorization_mode.iter().map(|flag| entry(flag).and_then(mode)).collect()
 }
 
-fn mode(entry: Entry) -> anyhow::Result<ModeName> {
+/// The same as a file names them, which may change while the server runs.
+fn authorization_file(args: &Args) -> anyhow::Result<Option<Reloading<Vec<Mode>>>> {
+    let Some(path) = args.authorization_config.clone() else { return Ok(None) };
+    let load = move || {
+        let entries = parse_authorization(&text(&path)?).map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+        entries.into_iter().map(mode).collect::<anyhow::Result<Vec<_>>>()
+    };
+    reloading(args.authorization_config.iter(), load).map(Some)
+}
+
+/// The newest good content of configuration files.
+fn reloading<'p, T>(
+    files: impl Iterator<Item = &'p PathBuf>,
+    load: impl Fn() -> anyhow::Result<T> + Send + Sync + 'static,
+) -> anyhow::Result<Reloading<T>> {
+    let load = move || load().map_err(|error| std::io::Error::other(format!("{error:#}")));
+    Ok(Reloading::new(files.cloned().collect(), RECHECK, load)?)
+}
+
+fn mode(entry: Entry) -> anyhow::Result<Mode> {
     Ok(match entry {
-        Entry::Node => ModeName::Node,
-        Entry::Rbac => ModeName::Rbac,
-        Entry::AlwaysAllow => ModeName::AlwaysAllow,
-        Entry::AlwaysDeny => ModeName::AlwaysDeny,
+        Entry::Node => Mode::Node,
+        Entry::Rbac => Mode::Rbac,
+        Entry::AlwaysAllow => Mode::AlwaysAllow,
+        Entry::AlwaysDeny => Mode::AlwaysDeny,
         Entry::Webhook { kubeconfig, settings } => {
             let remote = Remote::from_kubeconfig(&kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
-            ModeName::Webhook(Arc::new(AccessWebhook::new(remote, settings)))
+            Mode::Webhook(Arc::new(AccessWebhook::new(remote, settings)))
         }
     })
 }
@@ -156,17 +177,22 @@ async fn storage(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(Arc::new(etcd))
 }
 
-/// The same store, with values sealed as `--encryption-provider-config` says.
-fn encrypted(args: &Args, storage: Arc<dyn Storage>) -> anyhow::Result<Arc<dyn Storage>> {
-    let Some(path) = args.encryption_provider_config.clone() else { return Ok(storage) };
-    let watched = if args.encryption_provider_config_automatic_reload { vec![path.clone()] } else { Vec::new() };
+/// The same store, with values sealed as `--encryption-provider-config` says, and the plugins that have its keys.
+fn encrypted(args: &Args, storage: Arc<dyn Storage>) -> anyhow::Result<(Arc<dyn Storage>, Option<Arc<Plugins>>)> {
+    let Some(path) = args.encryption_provider_config.clone() else { return Ok((storage, None)) };
+    let reloads = args.encryption_provider_config_automatic_reload;
+    let watched = if reloads { vec![path.clone()] } else { Vec::new() };
+    let plugins = Arc::new(Plugins::default());
+    let running = plugins.clone();
     let load = move || {
         let text = std::fs::read_to_string(&path)?;
-        let parsed = encryption::config::parse(&text);
+        let parsed = encryption::config::parse(&text, &running);
         parsed.map_err(|why| std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{}: {why}", path.display())))
     };
     let configuration = Reloading::new(watched, ENCRYPTION_RECHECK, load).context("--encryption-provider-config")?;
-    Ok(Arc::new(Transformed::new(storage, Arc::new(Encryption::new(configuration)))))
+    let asks_plugins = reloads || configuration.current().names_plugins();
+    let storage = Arc::new(Transformed::new(storage, Arc::new(Encryption::new(configuration))));
+    Ok((storage, asks_plugins.then_some(plugins)))
 }
 
 fn services(args: &Args) -> anyhow::Result<ServiceNetwork> {
@@ -238,8 +264,7 @@ fn authentication(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result<A
     let service_accounts = service_accounts(args, signer)?;
     let own = service_accounts.as_ref().map(|tokens| tokens.issuers.clone()).unwrap_or_default();
     let api_audiences = service_accounts.as_ref().map_or_else(|| args.api_audiences.clone(), |t| t.api_audiences.clone());
-    let others = other_issuers(args, &own)?;
-    let oidc = others.issuers.into_iter().map(|issuer| Arc::new(Oidc::new(issuer, api_audiences.clone()))).collect();
+    let issuers = other_issuers(args, own, api_audiences.clone())?;
     let webhook = match &args.authentication_token_webhook_config_file {
         Some(path) => Some(TokenWebhook {
             remote: Remote::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?,
@@ -248,24 +273,32 @@ fn authentication(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result<A
         }),
         None => None,
     };
-    let by_flag = if args.anonymous_auth { Anonymous::Everywhere } else { Anonymous::No };
     Ok(Authentication {
         front_proxy,
         client_ca,
         service_accounts,
         bootstrap_tokens: args.enable_bootstrap_token_auth,
-        oidc,
+        issuers,
         webhook,
-        anonymous: others.anonymous.unwrap_or(by_flag),
         api_audiences,
     })
 }
 
-/// The OIDC issuers of the configuration file or of flags.
-fn other_issuers(args: &Args, own: &[String]) -> anyhow::Result<Configuration> {
+/// The OIDC issuers of the configuration file, which may change while the server runs, or of flags; and who may be nobody.
+fn other_issuers(args: &Args, own: Vec<String>, audiences: Vec<String>) -> anyhow::Result<Reloading<Issuers>> {
+    let by_flag = if args.anonymous_auth { Anonymous::Everywhere } else { Anonymous::No };
     match (&args.authentication_config, &args.oidc_issuer_url) {
         (Some(_), Some(_)) => bail!("authentication-config file and oidc-* flags are mutually exclusive"),
-        (Some(path), None) => parse_authentication(&text(path)?, own).map_err(|why| anyhow::anyhow!("{}: {why}", path.display())),
+        (Some(path), None) => {
+            let path = path.clone();
+            let load = move || {
+                let parsed = parse_authentication(&text(&path)?, &own);
+                let configuration = parsed.map_err(|why| anyhow::anyhow!("{}: {why}", path.display()))?;
+                let anonymous = configuration.anonymous.unwrap_or_else(|| by_flag.clone());
+                Ok(Issuers::start(configuration.issuers, &audiences, anonymous))
+            };
+            reloading(args.authentication_config.iter(), load)
+        }
         (None, Some(url)) => {
             let flags = Flags {
                 issuer_url: url.clone(),
@@ -279,9 +312,9 @@ fn other_issuers(args: &Args, own: &[String]) -> anyhow::Result<Configuration> {
                 required_claims: args.oidc_required_claim.clone(),
             };
             let issuer = flags.issuer().map_err(|why| anyhow::anyhow!(why))?;
-            Ok(Configuration { issuers: vec![issuer], anonymous: None })
+            Ok(Reloading::fixed(Issuers::start(vec![issuer], &audiences, by_flag)))
         }
-        (None, None) => Ok(Configuration { issuers: Vec::new(), anonymous: None }),
+        (None, None) => Ok(Reloading::fixed(Issuers::start(Vec::new(), &audiences, by_flag))),
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::store::Storage;
 use bytes::Bytes;
 use daemon::health::{Checks, Scope};
+use daemon::reload::Reloading;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
@@ -19,17 +20,16 @@ use pki::TokenSigner;
 
 use crate::admission;
 use crate::aggregation::{self, Aggregation};
-use crate::authn::Authenticator;
-use crate::authn::oidc::Oidc;
-use crate::authn::oidc::config::Anonymous;
+use crate::authn::oidc::Issuers;
 use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::user::User;
+use crate::authn::{Authenticator, last_used};
 use crate::authz::node::NodeAuthorizer;
 use crate::authz::rbac::Rbac;
-use crate::authz::webhook::AccessWebhook;
-use crate::authz::{Authorizer, Mode};
+use crate::authz::{Authorizer, Local};
 use crate::bootstrap;
 use crate::custom;
+use crate::encryption::kms::Plugins;
 use crate::filters::audit::Audit;
 use crate::filters::fairness::{self, Fairness};
 use crate::follow;
@@ -44,7 +44,11 @@ use crate::subresources::Lifetimes;
 /// What a server is made of. [`Config::for_tests`] is a server for one process.
 pub struct Config {
     pub storage: Arc<dyn Storage>,
+    /// Whose health is the server's: they have the keys of what is stored.
+    pub kms: Option<Arc<Plugins>>,
     pub modes: Vec<ModeName>,
+    /// Counts instead of `modes`: a file that may change while the server runs.
+    pub modes_file: Option<Reloading<Vec<ModeName>>>,
     pub enable_admission: Vec<String>,
     pub disable_admission: Vec<String>,
     pub admission: admission::Configuration,
@@ -67,15 +71,7 @@ pub struct Config {
     pub now: fn() -> Timestamp,
 }
 
-/// An entry of `--authorization-mode`.
-#[derive(Clone)]
-pub enum ModeName {
-    Node,
-    Rbac,
-    AlwaysAllow,
-    AlwaysDeny,
-    Webhook(Arc<AccessWebhook>),
-}
+pub use crate::authz::Mode as ModeName;
 
 /// The methods of authentication that are switched on.
 pub struct Authentication {
@@ -83,9 +79,8 @@ pub struct Authentication {
     pub client_ca: Option<crate::authn::x509::ClientCa>,
     pub service_accounts: Option<crate::authn::service_account::ServiceAccountTokens>,
     pub bootstrap_tokens: bool,
-    pub oidc: Vec<Arc<Oidc>>,
+    pub issuers: Reloading<Issuers>,
     pub webhook: Option<TokenWebhook>,
-    pub anonymous: Anonymous,
     /// Audiences that mean this server.
     pub api_audiences: Vec<String>,
 }
@@ -98,9 +93,8 @@ impl Default for Authentication {
             client_ca: None,
             service_accounts: None,
             bootstrap_tokens: false,
-            oidc: Vec::new(),
+            issuers: Reloading::fixed(Issuers::none()),
             webhook: None,
-            anonymous: Anonymous::Everywhere,
             api_audiences: Vec::new(),
         }
     }
@@ -155,7 +149,9 @@ impl Config {
     pub fn for_tests(storage: Arc<dyn Storage>) -> Self {
         Self {
             storage,
+            kms: None,
             modes: vec![ModeName::AlwaysAllow],
+            modes_file: None,
             enable_admission: Vec::new(),
             disable_admission: Vec::new(),
             admission: admission::Configuration::default(),
@@ -221,14 +217,8 @@ impl ApiServer {
         let lookup = Arc::new(follow::LateLookup::default());
         let rbac = Arc::new(Rbac::default());
         let node = Arc::new(NodeAuthorizer::new(bootstrap::rbac::node_rules(), lookup.clone() as Arc<dyn Lookup>));
-        let modes = config.modes.iter().map(|mode| match mode {
-            ModeName::Node => Mode::Node(node.clone()),
-            ModeName::Rbac => Mode::Rbac(rbac.clone()),
-            ModeName::AlwaysAllow => Mode::AlwaysAllow,
-            ModeName::AlwaysDeny => Mode::AlwaysDeny,
-            ModeName::Webhook(webhook) => Mode::Webhook(webhook.clone()),
-        });
-        let authorizer = Authorizer::new(modes.collect());
+        let modes = config.modes_file.unwrap_or_else(|| Reloading::fixed(config.modes));
+        let authorizer = Authorizer::new(modes, Local { node: Some(node.clone()), rbac: rbac.clone() });
         let admission =
             admission::Chain::new(&config.enable_admission, &config.disable_admission, &config.admission, &authorizer)?;
         let registry = Arc::new(Registry::new(config.storage, Hooks::new(config.services.clone()), admission));
@@ -239,13 +229,11 @@ impl ApiServer {
         authenticator.client_ca = config.authentication.client_ca;
         authenticator.service_accounts = config.authentication.service_accounts;
         authenticator.bootstrap_tokens = config.authentication.bootstrap_tokens;
-        authenticator.oidc = config.authentication.oidc;
+        authenticator.issuers = config.authentication.issuers;
         authenticator.webhook = config.authentication.webhook;
-        authenticator.anonymous = config.authentication.anonymous;
         authenticator.api_audiences = config.authentication.api_audiences;
-        for oidc in &authenticator.oidc {
-            spawn_until(&shutdown, oidc.clone().warm_up());
-        }
+        let (used, noted) = tokio::sync::mpsc::channel(last_used::WAITING_MAX);
+        authenticator.used = Some(used);
         let advertised =
             config.advertise.map_or_else(|| "localhost".to_owned(), |(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
         let jwks_uri = config.jwks_uri.unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
@@ -268,6 +256,7 @@ impl ApiServer {
             now: config.now,
         });
         follow::start(&server, rbac, node);
+        tokio::spawn(last_used::run(server.clone(), noted));
         server.registry.admission.start(&server);
         for plural in ["flowschemas", "prioritylevelconfigurations"] {
             let fairness = server.fairness.clone();
@@ -289,6 +278,9 @@ impl ApiServer {
             if *flag.borrow() { Ok(()) } else { Err("under way".to_owned()) }
         });
         add_store_check(&server);
+        if let Some(plugins) = config.kms {
+            server.checks.add("kms-providers", Scope::Live, move || plugins.health());
+        }
         let (ending, terminating) = (server.shutdown.clone(), config.terminating);
         server.checks.add("shutdown", Scope::Ready, move || {
             if ending.is_requested() || terminating.is_requested() { Err("process is shutting down".to_owned()) } else { Ok(()) }
@@ -340,17 +332,6 @@ impl ApiServer {
             Box::pin(async move { this.handle_as(user, request).await })
         }))
     }
-}
-
-/// A task that ends with the server.
-fn spawn_until(shutdown: &daemon::Shutdown, task: impl Future<Output = ()> + Send + 'static) {
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = shutdown.requested() => {}
-            () = task => {}
-        }
-    });
 }
 
 /// Whether the store answers. It is asked when somebody wants to know, at most every few seconds, and never waited for.

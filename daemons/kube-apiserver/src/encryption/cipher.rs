@@ -3,7 +3,9 @@
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::{BlockDecryptMut, BlockEncryptMut, KeyIvInit};
 use aes::{Aes128, Aes192, Aes256};
-use crypto_secretbox::aead::Aead;
+use aes_gcm::AesGcm;
+use crypto_secretbox::aead::consts::U12;
+use crypto_secretbox::aead::{Aead, Payload};
 use crypto_secretbox::{KeyInit, XSalsa20Poly1305};
 use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -31,7 +33,7 @@ impl Algorithm {
     pub fn key_bytes(self) -> &'static [usize] {
         match self {
             Self::AesCbc => &[16, 24, 32],
-            Self::AesGcm => &[16, 32],
+            Self::AesGcm => &[16, 24, 32],
             Self::Secretbox => &[32],
         }
     }
@@ -41,6 +43,8 @@ impl Algorithm {
 pub enum Cipher {
     AesCbc(Vec<u8>),
     AesGcm(Box<LessSafeKey>),
+    /// Of 24 bytes, which the other implementation does not have.
+    AesGcm192(Box<AesGcm<Aes192, U12>>),
     Secretbox(Box<XSalsa20Poly1305>),
 }
 
@@ -52,6 +56,7 @@ impl Cipher {
         }
         Some(match algorithm {
             Algorithm::AesCbc => Self::AesCbc(key.to_vec()),
+            Algorithm::AesGcm if key.len() == 24 => Self::AesGcm192(Box::new(AesGcm::new_from_slice(key).ok()?)),
             Algorithm::AesGcm => {
                 let aead = if key.len() == 16 { &AES_128_GCM } else { &AES_256_GCM };
                 Self::AesGcm(Box::new(LessSafeKey::new(UnboundKey::new(aead, key).ok()?)))
@@ -87,6 +92,13 @@ impl Cipher {
                 out.extend(sealed);
                 Some(out)
             }
+            Self::AesGcm192(key) => {
+                let mut out = nonce_of(NONCE_LEN)?;
+                let payload = Payload { msg: plain, aad: place.as_bytes() };
+                let sealed = key.encrypt(aes_gcm::Nonce::from_slice(&out), payload).ok()?;
+                out.extend(sealed);
+                Some(out)
+            }
             Self::Secretbox(key) => {
                 let mut out = nonce_of(BOX_NONCE_BYTES)?;
                 let sealed = key.encrypt(crypto_secretbox::Nonce::from_slice(&out), plain).ok()?;
@@ -114,6 +126,10 @@ impl Cipher {
                 let length = key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut plain).ok()?.len();
                 plain.truncate(length);
                 Some(plain)
+            }
+            Self::AesGcm192(key) => {
+                let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
+                key.decrypt(aes_gcm::Nonce::from_slice(nonce), Payload { msg: sealed, aad: place.as_bytes() }).ok()
             }
             Self::Secretbox(key) => {
                 let (nonce, sealed) = sealed.split_at_checked(BOX_NONCE_BYTES)?;

@@ -1,9 +1,17 @@
 //! `--encryption-provider-config` (`apiserver.config.k8s.io/v1` EncryptionConfiguration).
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine;
 use serde::Deserialize;
 
 use super::cipher::{Algorithm, Cipher};
+use super::kms::{Plugin, Plugins, Settings};
+
+const KMS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which resources are kept how, in order.
 #[derive(Default)]
@@ -21,6 +29,20 @@ pub enum Provider {
     /// Values as they are.
     Identity,
     Key(KeyProvider),
+    Kms(KmsProvider),
+}
+
+/// Keys kept by a plugin.
+pub struct KmsProvider {
+    /// `k8s:enc:kms:v2:NAME:`
+    pub prefix: String,
+    pub plugin: Arc<Plugin>,
+}
+
+impl Configuration {
+    pub fn names_plugins(&self) -> bool {
+        self.entries.iter().flat_map(|entry| &entry.providers).any(|provider| matches!(provider, Provider::Kms(_)))
+    }
 }
 
 /// One key.
@@ -99,7 +121,18 @@ struct FileProvider {
     aescbc: Option<FileKeys>,
     secretbox: Option<FileKeys>,
     identity: Option<serde_json::Value>,
-    kms: Option<serde_json::Value>,
+    kms: Option<FileKms>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct FileKms {
+    api_version: String,
+    name: String,
+    #[serde(rename = "cachesize")]
+    cache_size: Option<i32>,
+    endpoint: String,
+    timeout: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,8 +151,8 @@ struct FileKey {
     secret: String,
 }
 
-/// Reads the file's text. Errors never show a key.
-pub fn parse(text: &str) -> Result<Configuration, String> {
+/// Reads the file's text; the plugins that it names are started, or taken from those that run. Errors never show a key.
+pub fn parse(text: &str, plugins: &Plugins) -> Result<Configuration, String> {
     // The parser's own message could quote the line with the key.
     let file: File = machinery::yaml::from_str(text).map_err(|_| "it is no EncryptionConfiguration".to_owned())?;
     if file.kind != "EncryptionConfiguration" || file.api_version != "apiserver.config.k8s.io/v1" {
@@ -129,6 +162,7 @@ pub fn parse(text: &str) -> Result<Configuration, String> {
         return Err("resources: Required value: at least one resources is required".to_owned());
     }
     let mut entries: Vec<Entry> = Vec::new();
+    let mut plugin_names = BTreeSet::new();
     for (index, entry) in file.resources.into_iter().enumerate() {
         let at = |why: String| format!("resources[{index}].{why}");
         let mut resources = Vec::new();
@@ -147,7 +181,8 @@ pub fn parse(text: &str) -> Result<Configuration, String> {
         }
         let mut providers = Vec::new();
         for (n, provider) in entry.providers.into_iter().enumerate() {
-            providers.extend(self::providers(provider).map_err(|why| at(format!("providers[{n}]{why}")))?);
+            let read = self::providers(provider, &mut plugin_names, plugins);
+            providers.extend(read.map_err(|why| at(format!("providers[{n}]{why}")))?);
         }
         if providers.is_empty() {
             return Err(at("providers: Required value: at least one providers is required".to_owned()));
@@ -157,16 +192,16 @@ pub fn parse(text: &str) -> Result<Configuration, String> {
     Ok(Configuration { entries })
 }
 
-fn providers(file: FileProvider) -> Result<Vec<Provider>, String> {
-    if file.kms.is_some() {
-        return Err(".kms: Invalid value: KMS providers are not supported by this server".to_owned());
-    }
+fn providers(file: FileProvider, plugin_names: &mut BTreeSet<String>, plugins: &Plugins) -> Result<Vec<Provider>, String> {
     let keyed = [(Algorithm::AesGcm, file.aesgcm), (Algorithm::AesCbc, file.aescbc), (Algorithm::Secretbox, file.secretbox)];
     let mut given: Vec<(Algorithm, FileKeys)> = keyed.into_iter().filter_map(|(a, keys)| Some((a, keys?))).collect();
-    match (file.identity.is_some(), given.len()) {
-        (true, 0) => return Ok(vec![Provider::Identity]),
-        (false, 1) => {}
-        (false, 0) => return Err(": Required value: one provider is required".to_owned()),
+    match (file.identity.is_some(), file.kms, given.len()) {
+        (true, None, 0) => return Ok(vec![Provider::Identity]),
+        (false, Some(kms), 0) => return Ok(vec![kms_provider(kms, plugin_names, plugins).map_err(|why| format!(".kms.{why}"))?]),
+        (false, None, 1) => {}
+        (false, None, 0) => {
+            return Err(": Invalid value: provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity".to_owned());
+        }
         _ => {
             return Err(": Invalid value: more than one provider specified in a single element, should split into different list elements".to_owned());
         }
@@ -181,6 +216,65 @@ fn providers(file: FileProvider) -> Result<Vec<Provider>, String> {
         .enumerate()
         .map(|(n, key)| provider(algorithm, key).map_err(|why| format!(".{}.keys[{n}].{why}", algorithm.name())))
         .collect()
+}
+
+fn kms_provider(file: FileKms, names: &mut BTreeSet<String>, plugins: &Plugins) -> Result<Provider, String> {
+    let settings = kms_settings(&file)?;
+    if !names.insert(file.name.clone()) {
+        let name = &file.name;
+        return Err(format!("name: Invalid value: {name:?}: duplicate KMS provider name {name}, names must be unique"));
+    }
+    Ok(Provider::Kms(KmsProvider { prefix: format!("k8s:enc:kms:v2:{}:", file.name), plugin: plugins.get(&settings) }))
+}
+
+fn kms_settings(file: &FileKms) -> Result<Settings, String> {
+    let FileKms { api_version, name, cache_size, endpoint, timeout } = file;
+    if name.is_empty() {
+        return Err("name: Required value: name is a mandatory field for a provider".to_owned());
+    }
+    match api_version.as_str() {
+        "v2" => {}
+        "" | "v1" => {
+            return Err("apiVersion: Invalid value: \"v1\": KMSv1 is deprecated and will only receive security updates going forward. Use KMSv2 instead.".to_owned());
+        }
+        other => {
+            return Err(format!(
+                "apiVersion: Invalid value: {other:?}: unsupported apiVersion apiVersion for KMS provider, only v1 and v2 are supported"
+            ));
+        }
+    }
+    if name.contains(':') {
+        return Err(format!("name: Invalid value: {name:?}: invalid KMS provider name {name}, must not contain ':'"));
+    }
+    if let Some(size) = cache_size {
+        return Err(format!("cachesize: Invalid value: {size}: cachesize is not supported in v2"));
+    }
+    let timeout = match timeout {
+        None => KMS_TIMEOUT,
+        Some(text) => {
+            let parsed: Option<jiff::SignedDuration> = text.parse().ok();
+            let positive = parsed.and_then(|duration| Duration::try_from(duration).ok()).filter(|duration| !duration.is_zero());
+            positive.ok_or_else(|| format!("timeout: Invalid value: {text:?}: timeout should be a positive value"))?
+        }
+    };
+    Ok(Settings { name: name.clone(), socket: socket(endpoint)?, timeout })
+}
+
+/// The path of `unix:///PATH`; `unix:///@NAME` has none and a name instead.
+fn socket(endpoint: &str) -> Result<PathBuf, String> {
+    let invalid = |why: &str| Err(format!("endpoint: Invalid value: {endpoint:?}: {why}"));
+    let (scheme, rest) = endpoint.split_once(':').unwrap_or(("", endpoint));
+    if endpoint.is_empty() {
+        return invalid("endpoint is a mandatory field for a kms");
+    }
+    if scheme != "unix" {
+        return invalid(&format!("unsupported scheme {scheme:?} for KMS provider, only unix is supported"));
+    }
+    match rest.strip_prefix("//") {
+        Some(path) if path.starts_with("/@") => Ok(format!("\0{}", &path[2..]).into()),
+        Some(path) if path.starts_with('/') => Ok(path.into()),
+        _ => invalid("invalid endpoint for kms provider, error: it has no path"),
+    }
 }
 
 fn provider(algorithm: Algorithm, key: &FileKey) -> Result<Provider, String> {
@@ -216,11 +310,11 @@ mod tests {
         let text = format!(
             "{HEAD}- resources: [secrets, pandas.bears.example]\n  providers:\n  - aescbc: {{keys: [{{name: k1, secret: {KEY}}}, {{name: k2, secret: {KEY}}}]}}\n  - identity: {{}}\n- resources: ['*.apps', '*.']\n  providers: [{{secretbox: {{keys: [{{name: k3, secret: {KEY}}}]}}}}]\n"
         );
-        let configuration = parse(&text).unwrap();
+        let configuration = parse(&text, &Plugins::default()).unwrap();
         assert_eq!(configuration.entries[0].providers.len(), 3);
         let prefix = |entry: usize, provider: usize| match &configuration.entries[entry].providers[provider] {
             Provider::Key(key) => key.prefix.as_str(),
-            Provider::Identity => "",
+            Provider::Identity | Provider::Kms(_) => "",
         };
         assert_eq!([prefix(0, 0), prefix(0, 1), prefix(0, 2)], ["k8s:enc:aescbc:v1:k1:", "k8s:enc:aescbc:v1:k2:", ""]);
         let kept = |group: &str, plural: &str| {
@@ -233,10 +327,27 @@ mod tests {
         assert_eq!(kept("batch", "jobs"), None);
     }
 
+    #[tokio::test]
+    async fn a_plugin_has_one_name_and_goes_on_running() {
+        let kms = |name: &str| format!("  - kms: {{apiVersion: v2, name: {name}, endpoint: 'unix:///@none', timeout: 5s}}\n");
+        let text = |providers: &[String]| format!("{HEAD}- resources: [secrets]\n  providers:\n{}", providers.concat());
+        let plugins = Plugins::default();
+        let (first, again) = [(); 2].map(|()| parse(&text(&[kms("a")]), &plugins).unwrap()).into();
+        let plugin = |configuration: &Configuration| match &configuration.entries[0].providers[0] {
+            Provider::Kms(provider) => provider.plugin.clone(),
+            _ => unreachable!("it is a plugin"),
+        };
+        assert!(first.names_plugins() && Arc::ptr_eq(&plugin(&first), &plugin(&again)));
+        let settings = Settings { name: "a".into(), socket: "\0none".into(), timeout: Duration::from_secs(5) };
+        assert_eq!(plugin(&first).settings, settings);
+        let error = parse(&text(&[kms("a"), kms("a")]), &plugins).map(|_| ()).unwrap_err();
+        assert!(error.ends_with("duplicate KMS provider name a, names must be unique"), "{error}");
+    }
+
     #[test]
     fn what_a_file_may_not_say() {
         let check = |entry: &str, expected: &str| {
-            let error = parse(&format!("{HEAD}{entry}")).map(|_| ()).unwrap_err();
+            let error = parse(&format!("{HEAD}{entry}"), &Plugins::default()).map(|_| ()).unwrap_err();
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("AAECAw"), "{error}");
         };
@@ -248,7 +359,14 @@ mod tests {
         check(&with("events.events.k8s.io", IDENTITY), "Use 'events'");
         check(&with("", IDENTITY), "at least one resources");
         check(&with("secrets", ""), "at least one providers");
-        check(&with("secrets", "{kms: {name: k}}"), "KMS providers are not supported");
+        check(&with("secrets", "{kms: {name: k}}"), "kms.apiVersion: Invalid value: \"v1\": KMSv1 is deprecated");
+        let kms = |fields: &str| with("secrets", &format!("{{kms: {{apiVersion: v2, {fields}}}}}"));
+        check(&kms("endpoint: 'unix:///a'"), "kms.name: Required value: name is a mandatory field for a provider");
+        check(&kms("name: 'a:b', endpoint: 'unix:///a'"), "must not contain ':'");
+        check(&kms("name: a"), "kms.endpoint: Invalid value: \"\": endpoint is a mandatory field for a kms");
+        check(&kms("name: a, endpoint: 'tcp://a'"), "unsupported scheme \"tcp\" for KMS provider, only unix is supported");
+        check(&kms("name: a, endpoint: 'unix:///a', timeout: 0s"), "timeout should be a positive value");
+        check(&kms("name: a, endpoint: 'unix:///a', cachesize: 5"), "cachesize is not supported in v2");
         check(&with("secrets", "{identity: {}, aescbc: {keys: []}}"), "more than one provider");
         check(&with("secrets", "{aescbc: {keys: []}}"), "at least one keys");
         check(&with("secrets", "{aescbc: {keys: [{name: k, secret: AAECAwQF}]}}"), "got 6, expected one of [16, 24, 32]");

@@ -2,15 +2,20 @@
 
 pub mod cipher;
 pub mod config;
+pub mod kms;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use ::store::{TransformError, Transformer};
 use bytes::Bytes;
 use daemon::reload::Reloading;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use self::config::{Configuration, Entry, Provider};
+use self::kms::{Plugin, Refusal};
 
 /// Every sealed value begins with this.
 const SEALED: &[u8] = b"k8s:enc:";
@@ -50,61 +55,123 @@ impl Encryption {
     }
 }
 
-fn form_of(prefix: &str) -> u64 {
+/// Names a form of values: its prefix, and whose key it is where one prefix stands for many.
+fn form_of(prefix: &str, key_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    prefix.hash(&mut hasher);
+    (prefix, key_id).hash(&mut hasher);
     hasher.finish()
+}
+
+impl Provider {
+    /// What a value that it sealed begins with.
+    fn prefix(&self) -> &str {
+        match self {
+            Self::Identity => "",
+            Self::Key(provider) => &provider.prefix,
+            Self::Kms(provider) => &provider.prefix,
+        }
+    }
+
+    fn seal(&self, key: &str, value: &Bytes) -> Result<Bytes, Refusal> {
+        let sealed = match self {
+            Self::Identity => return Ok(value.clone()),
+            Self::Key(provider) => {
+                provider.cipher.seal(key, value).ok_or_else(|| Refusal::Because("it cannot be encrypted".to_owned()))?
+            }
+            Self::Kms(provider) => provider.plugin.seal(key, value)?,
+        };
+        Ok([self.prefix().as_bytes(), &sealed].concat().into())
+    }
+
+    /// None when it is not this provider's.
+    fn open(&self, key: &str, kept: &[u8]) -> Option<Result<Vec<u8>, Refusal>> {
+        match self {
+            Self::Identity => None,
+            Self::Key(provider) => provider.cipher.open(key, kept.strip_prefix(provider.prefix.as_bytes())?).map(Ok),
+            Self::Kms(provider) => Some(provider.plugin.open(key, kept.strip_prefix(provider.prefix.as_bytes())?)),
+        }
+    }
+}
+
+/// The plugin that has to be asked before a value can be sealed or, with what is kept of it, opened; and what it is asked about.
+fn plugin_of<'k>(entry: &Entry, kept: Option<&'k [u8]>) -> Option<(Arc<Plugin>, Option<&'k [u8]>)> {
+    entry.providers.iter().find_map(|provider| {
+        let Provider::Kms(kms) = provider else { return None };
+        let sealed = match kept {
+            None => None,
+            Some(kept) => Some(kept.strip_prefix(kms.prefix.as_bytes())?),
+        };
+        Some((kms.plugin.clone(), sealed))
+    })
+}
+
+fn refused(key: &str, refusal: Refusal) -> TransformError {
+    match refusal {
+        Refusal::AskFirst => TransformError::ask_first(key),
+        Refusal::Because(why) => TransformError::new(key, why),
+    }
 }
 
 impl Transformer for Encryption {
     fn seal(&self, key: &str, value: Bytes) -> Result<Bytes, TransformError> {
         let configuration = self.configuration.current();
         match self.entry(&configuration, key).and_then(|entry| entry.providers.first()) {
-            None | Some(Provider::Identity) => Ok(value),
-            Some(Provider::Key(provider)) => {
-                let sealed = provider.cipher.seal(key, &value);
-                let sealed = sealed.ok_or_else(|| TransformError { key: key.to_owned(), why: "it cannot be encrypted" })?;
-                Ok([provider.prefix.as_bytes(), &sealed].concat().into())
-            }
+            None => Ok(value),
+            Some(provider) => provider.seal(key, &value).map_err(|refusal| refused(key, refusal)),
         }
     }
 
     fn open(&self, key: &str, kept: Bytes) -> Result<Bytes, TransformError> {
-        let refused = |why| Err(TransformError { key: key.to_owned(), why });
+        let configuration = self.configuration.current();
+        let entry = self.entry(&configuration, key);
         if !kept.starts_with(SEALED) {
             // What was written before encryption was switched on; whoever wants it refused leaves identity out.
-            let configuration = self.configuration.current();
-            let readable = self
-                .entry(&configuration, key)
-                .is_none_or(|entry| entry.providers.iter().any(|provider| matches!(provider, Provider::Identity)));
-            return if readable { Ok(kept) } else { refused("it is not encrypted, and no identity provider is configured") };
+            let readable =
+                entry.is_none_or(|entry| entry.providers.iter().any(|provider| matches!(provider, Provider::Identity)));
+            return if readable {
+                Ok(kept)
+            } else {
+                Err(TransformError::new(key, "it is not encrypted, and no identity provider is configured"))
+            };
         }
-        let configuration = self.configuration.current();
-        let Some(entry) = self.entry(&configuration, key) else {
-            return refused("identity transformer tried to read encrypted data");
+        let Some(entry) = entry else {
+            return Err(TransformError::new(key, "identity transformer tried to read encrypted data"));
         };
-        let opened = entry.providers.iter().find_map(|provider| match provider {
-            Provider::Key(provider) => provider.cipher.open(key, kept.strip_prefix(provider.prefix.as_bytes())?),
-            Provider::Identity => None,
-        });
-        opened.map_or_else(|| refused("no matching key was found for the provided data"), |plain| Ok(plain.into()))
+        match entry.providers.iter().find_map(|provider| provider.open(key, &kept)) {
+            Some(opened) => opened.map(Bytes::from).map_err(|refusal| refused(key, refusal)),
+            None => Err(TransformError::new(key, "no matching key was found for the provided data")),
+        }
+    }
+
+    fn ask<'a>(&'a self, key: &'a str, kept: Option<&'a [u8]>) -> BoxFuture<'a, Result<(), TransformError>> {
+        let configuration = self.configuration.current();
+        let plugin = self.entry(&configuration, key).and_then(|entry| plugin_of(entry, kept));
+        async move {
+            let asked = match plugin {
+                None => Ok(()),
+                Some((plugin, None)) => plugin.prime().await,
+                Some((plugin, Some(sealed))) => plugin.fetch(sealed).await,
+            };
+            asked.map_err(|why| TransformError::new(key, why))
+        }
+        .boxed()
     }
 
     fn form(&self, key: &str, kept: &[u8]) -> Option<u64> {
         let configuration = self.configuration.current();
         let entry = self.entry(&configuration, key)?;
-        let prefix = entry.providers.iter().find_map(|provider| match provider {
-            Provider::Key(provider) => kept.starts_with(provider.prefix.as_bytes()).then_some(provider.prefix.as_str()),
-            Provider::Identity => None,
-        });
-        Some(form_of(prefix.unwrap_or_default()))
+        let provider = entry.providers.iter().find(|p| !p.prefix().is_empty() && kept.starts_with(p.prefix().as_bytes()));
+        Some(match provider {
+            Some(Provider::Kms(kms)) => form_of(&kms.prefix, &kms::key_id_of(&kept[kms.prefix.len()..]).unwrap_or_default()),
+            other => form_of(other.map_or("", Provider::prefix), ""),
+        })
     }
 
     fn next_form(&self, key: &str) -> Option<u64> {
         let configuration = self.configuration.current();
         self.entry(&configuration, key)?.providers.first().map(|provider| match provider {
-            Provider::Key(provider) => form_of(&provider.prefix),
-            Provider::Identity => form_of(""),
+            Provider::Kms(kms) => form_of(&kms.prefix, &kms.plugin.key_id().unwrap_or_default()),
+            other => form_of(other.prefix(), ""),
         })
     }
 }
@@ -117,7 +184,7 @@ mod tests {
         let text = format!(
             "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets, widgets.example.com]\n  providers: [{providers}]\n"
         );
-        Encryption::new(Reloading::fixed(config::parse(&text).unwrap()))
+        Encryption::new(Reloading::fixed(config::parse(&text, &kms::Plugins::default()).unwrap()))
     }
 
     const OLD: &str = "{aescbc: {keys: [{name: old, secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=}]}}";
