@@ -67,6 +67,10 @@ async fn extension() -> (u16, String) {
 
 fn answer(request: &Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
     let header = |name: &str| request.headers().get_all(name).iter().filter_map(|v| v.to_str().ok()).collect::<Vec<_>>();
+    if request.uri().path().ends_with("/moved") {
+        let moved = Response::builder().status(302).header("location", "https://elsewhere.example.com/");
+        return moved.body(Full::default()).unwrap();
+    }
     let value = match request.uri().path() {
         "/apis/things.example.com/v1" => {
             json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "things.example.com/v1",
@@ -130,6 +134,9 @@ async fn another_server_is_reached() {
     let expected = json!({"path": "/apis/things.example.com/v1/namespaces/ns/things", "query": "a=b", "method": "POST",
         "user": ["jane"], "groups": ["devs"], "authorization": []});
     assert_eq!(seen, expected);
+    // CVE-2022-3172: clients would follow, with their credentials.
+    let (code, text) = api.call("GET", "/apis/things.example.com/v1/namespaces/ns/things/moved", Value::Null).await;
+    assert_eq!((code, text), (502, json!("the backend attempted to redirect this request, which is not permitted")));
     // Discovery and OpenAPI show it as one of this server's groups.
     let groups = api.ok("GET", "/apis", Value::Null).await;
     let names: Vec<&str> = groups["groups"].as_array().unwrap().iter().filter_map(|group| group["name"].as_str()).collect();

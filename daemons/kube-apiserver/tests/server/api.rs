@@ -415,3 +415,14 @@ async fn whoever_cannot_prove_themselves_gets_in_as_nobody() {
     assert_eq!(call(&[("x-remote-user", "admin"), ("x-remote-group", "system:masters")], PODS).await.0, 403);
     assert_eq!(call(&[("impersonate-user", "admin"), ("impersonate-group", "system:masters")], PODS).await.0, 403);
 }
+
+#[tokio::test]
+async fn a_namespace_can_come_with_its_first_object() {
+    let api = Api::with(|config| config.enable_admission = vec!["NamespaceAutoProvision".to_owned()]).await;
+    let map = || config_map("a", json!({}));
+    assert_eq!(api.call("POST", "/api/v1/namespaces/new/configmaps?dryRun=All", map()).await.0, 404);
+    assert_eq!(api.call("POST", "/api/v1/namespaces/new/configmaps", map()).await.0, 201);
+    assert_eq!(api.ok("GET", "/api/v1/namespaces/new", Value::Null).await["status"]["phase"], "Active");
+    let (code, answer) = api.call("POST", "/api/v1/namespaces/Not_A_Name/configmaps", map()).await;
+    assert!(code == 403 || code == 404, "{answer}");
+}

@@ -1,4 +1,18 @@
 //! Each class of known vulnerabilities of API servers as a test: what was possible once is refused here.
+//!
+//! Some stand beside the code that refuses:
+//!
+//! | vulnerability | test |
+//! |---|---|
+//! | CVE-2018-1002105: a connection that was not upgraded stays open to a backend | `proxy/tests.rs`: `exec_that_cannot_be` |
+//! | CVE-2018-1002102, CVE-2020-8559: a kubelet redirects the server | `proxy/forward.rs`: `redirects_stay_inside`; `proxy/tests.rs`: `exec_that_cannot_be` |
+//! | CVE-2020-8562, CVE-2022-3294: proxies to the server's own network | `proxy/target.rs`: `addresses_that_are_refused`; `proxy/tests.rs`: `the_servers_own_network_is_out_of_reach` |
+//! | CVE-2020-8561: a webhook redirects the server | `tests/server/webhooks.rs`: `failures` |
+//! | CVE-2022-3172: an aggregated server redirects clients | `aggregation/proxy.rs`: `redirects_do_not_leave`; `tests/server/aggregation.rs`: `another_server_is_reached` |
+//! | CVE-2020-8554: external addresses of Services | `admission/external_ips.rs`: `only_fewer` |
+//! | CVE-2023-2727, CVE-2023-2728, CVE-2024-3177: containers and references that admission forgets | `machinery/pod`: one visitor, held against the schema; `admission/mountable_secrets.rs` |
+//! | CVE-2025-4563: a node takes devices by a mirror pod | `admission/node_restriction.rs`: `pods` |
+//! | GHSA-6vch-q96h-7gc3: TLS handshakes without end | `lib/daemon/src/http.rs` |
 
 use std::time::{Duration, Instant};
 
@@ -213,6 +227,128 @@ async fn cve_2019_11248_no_inspection_for_anonymous_clients() {
     }
     let health = Request::builder().uri("/livez").body("").unwrap();
     assert_eq!(api.anonymous(health).await.status(), 200);
+}
+
+/// CVE-2021-25737: endpoints in the node's own network, where others trust whoever comes.
+#[tokio::test]
+async fn cve_2021_25737_endpoints_are_not_the_nodes_own() {
+    let api = Api::start().await;
+    for (address, expected) in [
+        ("10.0.0.1", 201),
+        ("127.0.0.1", 422),
+        ("169.254.169.254", 422),
+        ("224.0.0.1", 422),
+        ("::1", 422),
+        ("fe80::1", 422),
+        ("fd00::1", 201),
+    ] {
+        let family = if address.contains(':') { "IPv6" } else { "IPv4" };
+        let slice = json!({"metadata": {"generateName": "s-"}, "addressType": family, "endpoints": [{"addresses": [address]}]});
+        let (code, answer) = api.call("POST", "/apis/discovery.k8s.io/v1/namespaces/ns/endpointslices", slice).await;
+        assert_eq!(code, expected, "{address}: {answer}");
+        let endpoints = json!({"metadata": {"generateName": "e-"}, "subsets": [{"addresses": [{"ip": address}]}]});
+        let (code, answer) = api.call("POST", "/api/v1/namespaces/ns/endpoints", endpoints).await;
+        assert_eq!(code, expected, "{address}: {answer}");
+    }
+}
+
+/// CVE-2023-2728, CVE-2024-3177: Secrets that an account may not mount, through ephemeral containers and `envFrom`.
+#[tokio::test]
+async fn cve_2024_3177_no_way_to_a_secret_is_forgotten() {
+    let api = Api::start().await;
+    let account = json!({"metadata": {"name": "narrow", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+        "automountServiceAccountToken": false, "secrets": [{"name": "mine"}]});
+    assert_eq!(api.call("POST", "/api/v1/namespaces/ns/serviceaccounts", account).await.0, 201);
+    let from = |secret: &str| json!([{"secretRef": {"name": secret}}]);
+    let pod = |secret: &str| {
+        json!({"metadata": {"generateName": "p-"}, "spec": {"serviceAccountName": "narrow",
+            "containers": [{"name": "c", "image": "i", "envFrom": from(secret)}]}})
+    };
+    const PODS: &str = "/api/v1/namespaces/ns/pods";
+    let begun = Instant::now();
+    // 201 once the account is known to admission.
+    let created = loop {
+        let (code, created) = api.call("POST", PODS, pod("mine")).await;
+        if code == 201 {
+            break created;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "the account does not count: {created}");
+        tokio::task::yield_now().await;
+    };
+    let (code, refused) = api.call("POST", PODS, pod("theirs")).await;
+    assert_eq!(code, 403);
+    assert!(refused["message"].as_str().unwrap().contains("container c with envFrom referencing secret.secretName=\"theirs\""));
+    let path = format!("{PODS}/{}/ephemeralcontainers", created["metadata"]["name"].as_str().unwrap());
+    let more = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "i", "envFrom": from("theirs")}]}});
+    let content_type = "application/strategic-merge-patch+json";
+    let (code, refused) = api.bytes(&User::server(), "PATCH", &path, content_type, more.to_string()).await;
+    assert_eq!(code, 403, "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("ephemeral container e with envFrom"));
+}
+
+/// CVE-2019-11250, CVE-2020-8563 and others: credentials and Secrets in logs.
+#[tokio::test]
+async fn cve_2019_11250_no_secret_is_logged() {
+    const CANARY: &str = "c4n4ry-0f-4-s3cr3t";
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let api = Api::with(|config| config.modes = vec![ModeName::Rbac]).await;
+    let encoded = "YzRuNHJ5LTBmLTQtczNjcjN0";
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": CANARY}});
+    assert_eq!(api.call("POST", "/api/v1/namespaces/ns/secrets", secret.clone()).await.0, 201);
+    // Refused: invalid, a conflict, not allowed, unreadable.
+    let mut wrong = secret.clone();
+    wrong["metadata"]["name"] = json!("WRONG");
+    assert_eq!(api.call("POST", "/api/v1/namespaces/ns/secrets", wrong).await.0, 422);
+    assert_eq!(api.call("POST", "/api/v1/namespaces/ns/secrets", secret).await.0, 409);
+    let body = format!("{{\"data\": {{\"k\": \"{CANARY}\"");
+    assert_eq!(api.bytes(&User::server(), "PUT", "/api/v1/namespaces/ns/secrets/s", "application/json", body).await.0, 400);
+    for token in [CANARY, "abcdef.c4n4ry0f4s3cr3t0"] {
+        let request = Request::builder().uri(CONFIG_MAPS).header("authorization", format!("Bearer {token}")).body("").unwrap();
+        assert_eq!(api.anonymous(request).await.status(), 401);
+    }
+    tracing::info!(heard = true, "the log is heard");
+    let lines = log.0.lock().unwrap().clone();
+    assert!(lines.iter().any(|line| line.contains("heard")));
+    for line in &lines {
+        assert!(!line.contains(CANARY) && !line.contains(encoded) && !line.contains("c4n4ry0f4s3cr3t0"), "{line}");
+    }
+}
+
+/// Everything that is logged on this thread, at every level.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+struct Line(String);
+
+impl tracing::field::Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        self.0.push_str(&format!(" {field}={value:?}"));
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(event.metadata().target().to_owned());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 /// CVE-2023-44487: HTTP/2 streams that are opened and taken back at once.

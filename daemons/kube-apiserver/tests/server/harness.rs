@@ -66,14 +66,19 @@ impl Api {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+    /// Begun: it may not be ready, and has nothing that it did not make itself.
+    pub async fn begin(change: impl FnOnce(&mut Config)) -> Self {
         daemon::install_crypto();
         let mut config = Config::for_tests(Arc::new(Memory::new()));
         change(&mut config);
         let shutdown = daemon::Shutdown::new();
         let server = ApiServer::start(config, shutdown.clone()).await.expect("a valid configuration");
-        server.ready().await;
-        let api = Self { server, shutdown };
+        Self { server, shutdown }
+    }
+
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let api = Self::begin(change).await;
+        api.server.ready().await;
         api.ok("POST", "/api/v1/namespaces", json!({"metadata": {"name": "ns", "labels": {"env": "prod"}}})).await;
         api.ok("POST", "/api/v1/namespaces/ns/serviceaccounts", json!({"metadata": {"name": "default"}})).await;
         api

@@ -16,7 +16,7 @@ use pki::{Key, TokenSigner, TokenVerifier};
 use serde_json::{Value, json};
 use store::{Memory, Storage, Transformed};
 
-use crate::harness::Api;
+use crate::harness::{Answer, Api};
 
 const ISSUER: &str = "https://kubernetes.default.svc";
 
@@ -179,7 +179,7 @@ async fn secrets_are_sealed_in_the_store() {
     let memory: Arc<dyn Storage> = Arc::new(Memory::new());
     let below = memory.clone();
     let api = Api::issuing(move |config| {
-        let configuration = encryption::config::parse(text).expect("a valid configuration");
+        let configuration = encryption::config::parse(text, &encryption::kms::Plugins::default()).expect("a valid configuration");
         config.storage = Arc::new(Transformed::new(below, Arc::new(Encryption::new(Reloading::fixed(configuration)))));
     })
     .await;
@@ -190,6 +190,88 @@ async fn secrets_are_sealed_in_the_store() {
         let kept = memory.get(&format!("/registry/{plural}/ns/x")).await.unwrap().unwrap().value;
         assert_eq!(kept.starts_with(b"k8s:enc:aesgcm:v1:k:"), sealed, "{plural}");
         assert_eq!(String::from_utf8_lossy(&kept).contains("dmFsdWU="), !sealed, "{plural}");
+    }
+}
+
+/// A token as the token controller makes it.
+async fn token_in_a_secret(api: &Api, signer: &TokenSigner) -> String {
+    let account = api.ok("GET", "/api/v1/namespaces/ns/serviceaccounts/bot", Value::Null).await;
+    let token = signer
+        .sign(&json!({"iss": "kubernetes/serviceaccount", "sub": "system:serviceaccount:ns:bot",
+            "kubernetes.io/serviceaccount/namespace": "ns", "kubernetes.io/serviceaccount/secret.name": "bot-token",
+            "kubernetes.io/serviceaccount/service-account.name": "bot",
+            "kubernetes.io/serviceaccount/service-account.uid": account["metadata"]["uid"]}))
+        .unwrap();
+    let secret = json!({"metadata": {"name": "bot-token", "annotations": {"kubernetes.io/service-account.name": "bot"}},
+        "type": "kubernetes.io/service-account-token", "stringData": {"token": token}});
+    api.ok("POST", "/api/v1/namespaces/ns/secrets", secret).await;
+    token
+}
+
+async fn with_token(api: &Api, token: &str) -> http::Response<kube_apiserver::respond::Body> {
+    let request = Request::get("/api/v1/namespaces/ns").header("authorization", format!("Bearer {token}"));
+    api.server.handle(request.body(http_body_util::Full::new(Bytes::new())).unwrap()).await
+}
+
+#[tokio::test]
+async fn a_token_in_a_secret_counts_as_long_as_the_secret_has_it() {
+    let signer = TokenSigner::new(&Key::generate().unwrap()).unwrap();
+    let key = signer.public_key().clone();
+    let api = Api::issuing(move |config| {
+        config.authentication.service_accounts = Some(ServiceAccountTokens {
+            issuers: vec![ISSUER.to_owned()],
+            keys: TokenVerifier::new(vec![key]),
+            api_audiences: vec![ISSUER.to_owned()],
+        });
+    })
+    .await;
+    let token = token_in_a_secret(&api, &signer).await;
+    let review = json!({"spec": {"token": token}});
+    let reviews = "/apis/authentication.k8s.io/v1/tokenreviews";
+    let begun = std::time::Instant::now();
+    // Once the caches have both.
+    while with_token(&api, &token).await.status() != 200 {
+        assert!(begun.elapsed().as_secs() < 10, "the token is not accepted");
+        tokio::task::yield_now().await;
+    }
+    let reviewed = api.ok("POST", reviews, review).await;
+    assert_eq!(reviewed["status"]["user"]["username"], "system:serviceaccount:ns:bot", "{reviewed}");
+    // That it is used is written into the Secret.
+    const SECRET: &str = "/api/v1/namespaces/ns/secrets/bot-token";
+    loop {
+        let secret = api.ok("GET", SECRET, Value::Null).await;
+        if let Some(day) = secret["metadata"]["labels"]["kubernetes.io/legacy-token-last-used"].as_str() {
+            assert!(day.parse::<jiff::civil::Date>().is_ok(), "{day}");
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 20, "its use is not noted");
+        tokio::task::yield_now().await;
+    }
+    // It ends with the Secret.
+    api.ok("DELETE", SECRET, Value::Null).await;
+    while api.ok("POST", reviews, json!({"spec": {"token": token, "audiences": [ISSUER]}})).await["status"]["authenticated"]
+        == true
+    {
+        assert!(begun.elapsed().as_secs() < 30, "it outlives its Secret");
+        tokio::task::yield_now().await;
+    }
+    let tracking = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking";
+    let since = api.ok("GET", tracking, Value::Null).await;
+    assert!(since["data"]["since"].as_str().unwrap().parse::<jiff::civil::Date>().is_ok());
+}
+
+#[tokio::test]
+async fn flags_and_status_are_told_to_those_who_may_know() {
+    let api = Api::issuing(|_| {}).await;
+    let get = async |path: &str, accept: &str| {
+        Answer::read(api.raw(&User::server(), "GET", path, &[("accept", accept)], "").await).await.code_and_body()
+    };
+    for (path, name, kind) in [("/statusz", "apiserver statusz", "Statusz"), ("/flagz", "apiserver flagz", "Flagz")] {
+        let (code, text) = get(path, "*/*").await;
+        assert!(code == 200 && text.as_str().unwrap().starts_with(&format!("\n{name}\nWarning: ")), "{text}");
+        let (code, object) = get(path, &format!("application/json;v=v1beta1;g=config.k8s.io;as={kind}")).await;
+        assert_eq!((code, &object["kind"], &object["apiVersion"]), (200, &json!(kind), &json!("config.k8s.io/v1beta1")));
+        assert_eq!(get(path, "application/json").await.0, 406);
     }
 }
 

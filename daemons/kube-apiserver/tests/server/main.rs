@@ -8,6 +8,7 @@ mod crd;
 mod cve;
 mod harness;
 mod identity;
+mod kms;
 mod policies;
 mod tls;
 mod webhooks;
