@@ -25,6 +25,7 @@ pub(crate) fn run(data: &[u8]) {
             subresource: "",
             now: Timestamp::from_second(1_700_000_000 + step).expect("a time of this century"),
             ignored: None,
+            versions: None,
         };
         let action = choices.below(4);
         let object = typed::object(kind, &mut choices);
