@@ -177,8 +177,11 @@ async fn storage(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {
     Ok(Arc::new(etcd))
 }
 
+/// A store, and the plugins that have the keys of its values.
+type Sealed = (Arc<dyn Storage>, Option<Arc<Plugins>>);
+
 /// The same store, with values sealed as `--encryption-provider-config` says, and the plugins that have its keys.
-fn encrypted(args: &Args, storage: Arc<dyn Storage>) -> anyhow::Result<(Arc<dyn Storage>, Option<Arc<Plugins>>)> {
+fn encrypted(args: &Args, storage: Arc<dyn Storage>) -> anyhow::Result<Sealed> {
     let Some(path) = args.encryption_provider_config.clone() else { return Ok((storage, None)) };
     let reloads = args.encryption_provider_config_automatic_reload;
     let watched = if reloads { vec![path.clone()] } else { Vec::new() };

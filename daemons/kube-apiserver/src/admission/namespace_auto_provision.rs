@@ -18,10 +18,8 @@ impl Dynamic for NamespaceAutoProvision {
 
     /// A dry run makes no namespace either: what follows says that there is none.
     fn concerns(&self, request: &Request<'_>) -> bool {
-        request.operation == Operation::Create
-            && !request.dry_run
-            && !request.namespace.is_empty()
-            && !(request.resource.group.is_empty() && request.resource.resource == "namespaces")
+        let is_namespace = request.resource.group.is_empty() && request.resource.resource == "namespaces";
+        request.operation == Operation::Create && !request.dry_run && !request.namespace.is_empty() && !is_namespace
     }
 
     fn mutate<'a>(&'a self, mutation: &'a mut Mutation<'_>) -> Admitted<'a> {
