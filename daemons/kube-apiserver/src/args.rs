@@ -186,6 +186,9 @@ pub struct Args {
     )]
     pub kubelet_preferred_address_types: Vec<String>,
 
+    /// Where spans of requests go, and of how many requests: a TracingConfiguration.
+    #[arg(long, value_name = "FILE")]
+    pub tracing_config_file: Option<PathBuf>,
     /// Where the audit log is written; `-` is standard output.
     #[arg(long, value_name = "FILE")]
     pub audit_log_path: Option<String>,

@@ -30,6 +30,9 @@ use crate::filters::audit::backend::{Batching, Log, Webhook};
 use crate::filters::audit::policy::Policy;
 use crate::filters::fairness::Fairness;
 use crate::filters::rotating::Rotation;
+use crate::filters::spans::Tracer;
+use crate::filters::spans::config::TracingConfiguration;
+use crate::filters::spans::otlp::Exporter;
 use crate::remote::Remote;
 use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits};
 use crate::service_ip::ServiceNetwork;
@@ -68,6 +71,7 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         },
         jwks_uri: args.service_account_jwks_uri.clone(),
         audit: audit(args)?,
+        tracer: args.tracing_config_file.as_deref().map(tracer).transpose()?,
         limits: Limits {
             request_timeout: request_timeout(args)?,
             goaway: Goaway::new(args.goaway_chance)
@@ -339,6 +343,13 @@ fn service_accounts(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result
     };
     let api_audiences = if args.api_audiences.is_empty() { vec![issuers[0].clone()] } else { args.api_audiences.clone() };
     Ok(Some(ServiceAccountTokens { issuers, keys: TokenVerifier::new(keys), api_audiences }))
+}
+
+fn tracer(path: &Path) -> anyhow::Result<Tracer> {
+    let configuration = TracingConfiguration::parse(&text(path)?).with_context(|| path.display().to_string())?;
+    let exporter =
+        Exporter::start(&configuration.endpoint, crate::bootstrap::identity::hostname()).context("--tracing-config-file")?;
+    Ok(Tracer { sampler: configuration.sampler, exporter, now: Timestamp::now })
 }
 
 fn audit(args: &Args) -> anyhow::Result<Option<Audit>> {

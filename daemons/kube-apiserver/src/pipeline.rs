@@ -18,7 +18,7 @@ use crate::filters::audit::policy::Stage;
 use crate::filters::audit::{self, Answer, Trail};
 use crate::filters::compress::AtHand;
 use crate::filters::fairness::{Class, width};
-use crate::filters::{compress, deadline, impersonation, on_end};
+use crate::filters::{compress, deadline, impersonation, on_end, spans};
 use crate::request_info::{RequestInfo, query_value};
 use crate::respond::{self, Body};
 use crate::server::Server;
@@ -36,6 +36,7 @@ struct Trace {
     /// About the credentials.
     warning: Option<&'static str>,
     class: Option<Class>,
+    span: Option<spans::Open>,
 }
 
 /// Answers one request.
@@ -101,8 +102,11 @@ pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Respon
         class.mark(response.headers_mut());
     }
     measured.answered(code);
+    if let Some(span) = &mut trace.span {
+        span.answered(code);
+    }
     if info.is_long_running() {
-        response = response.map(|body| on_end::hold(body, measured));
+        response = response.map(|body| on_end::hold(body, (measured, trace.span.take())));
     }
     // 6. HTTP/2 is cheap to abuse (CVE-2023-44487): who is nobody gets a connection for one request. Some others are asked to
     // connect again, so that they spread over all servers.
@@ -142,6 +146,7 @@ async fn layers(
         trail.annotate(authenticated.notes.annotations);
     }
     let user = authenticated.user;
+    trace.span = server.tracer.as_ref().and_then(|tracer| span(server, tracer, info, parts, audit_id, received, &user));
     // 8. As whom they act. After authentication, for it asks what that user may.
     let asked = Attributes::of(&user, info, &selectors);
     let user = match impersonation::apply(&server.authorizer, &asked, &mut parts.headers).await? {
@@ -173,6 +178,28 @@ async fn layers(
     }
     // 11. The endpoint: admission, registry and store are behind it.
     endpoints::handle(server, info.clone(), Arc::new(user), parts, body, now).await
+}
+
+/// The span of a request that is traced.
+fn span(
+    server: &Server,
+    tracer: &Arc<spans::Tracer>,
+    info: &RequestInfo,
+    parts: &Parts,
+    audit_id: &str,
+    received: Timestamp,
+    user: &User,
+) -> Option<spans::Open> {
+    let asked = spans::Asked {
+        method: &parts.method,
+        info,
+        target: parts.uri.path_and_query().map_or("/", |path| path.as_str()),
+        user_agent: text(&parts.headers, "user-agent"),
+        audit_id,
+        received,
+        remote: spans::context::SpanContext::of(&parts.headers),
+    };
+    tracer.begin(&asked, user, server.registry.random_bytes())
 }
 
 /// How many seats a request needs.

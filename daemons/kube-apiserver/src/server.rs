@@ -32,6 +32,7 @@ use crate::custom;
 use crate::encryption::kms::Plugins;
 use crate::filters::audit::Audit;
 use crate::filters::fairness::{self, Fairness};
+use crate::filters::spans::Tracer;
 use crate::follow;
 use crate::lookup::Lookup;
 use crate::pipeline;
@@ -60,6 +61,7 @@ pub struct Config {
     pub token_lifetimes: Lifetimes,
     pub jwks_uri: Option<String>,
     pub audit: Option<Audit>,
+    pub tracer: Option<Tracer>,
     pub limits: Limits,
     /// Set off when the process is told to end: from then on the server is not ready, and still serves.
     pub terminating: daemon::Shutdown,
@@ -163,6 +165,7 @@ impl Config {
             token_lifetimes: Lifetimes::default(),
             jwks_uri: None,
             audit: None,
+            tracer: None,
             limits: Limits::default(),
             terminating: daemon::Shutdown::new(),
             fairness: Fairness::new(400, 200, Duration::from_secs(60)),
@@ -181,6 +184,7 @@ pub struct Server {
     pub authorizer: Authorizer,
     pub fairness: Arc<Fairness>,
     pub audit: Option<Arc<Audit>>,
+    pub tracer: Option<Arc<Tracer>>,
     pub limits: Limits,
     pub checks: Checks,
     /// What other servers serve.
@@ -243,6 +247,7 @@ impl ApiServer {
             authorizer,
             fairness: Arc::new(config.fairness),
             audit: config.audit.map(Arc::new),
+            tracer: config.tracer.map(Arc::new),
             limits: config.limits,
             checks: Checks::new(),
             aggregation: Aggregation::new(config.aggregation),

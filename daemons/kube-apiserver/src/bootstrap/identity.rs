@@ -77,7 +77,7 @@ fn bit_of(bytes: &[u8], at: usize) -> usize {
 }
 
 /// The name of this host, as the kernel has it.
-pub(super) fn hostname() -> String {
+pub fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim().to_lowercase();
     if name.is_empty() { "localhost".to_owned() } else { name }

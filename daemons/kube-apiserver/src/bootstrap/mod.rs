@@ -2,7 +2,7 @@
 //! of the flags, and the ConfigMap by which other servers delegate authentication. Reconciled at every start.
 
 mod flow;
-mod identity;
+pub mod identity;
 mod kubernetes_service;
 mod peers;
 pub mod rbac;

@@ -7,3 +7,4 @@ pub mod fairness;
 pub mod impersonation;
 pub mod on_end;
 pub mod rotating;
+pub mod spans;

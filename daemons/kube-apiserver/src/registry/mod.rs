@@ -289,6 +289,11 @@ impl Registry {
     pub fn random(&self) -> u64 {
         self.random.number()
     }
+
+    /// Random bytes, for what else needs some.
+    pub fn random_bytes<const N: usize>(&self) -> [u8; N] {
+        self.random.bytes()
+    }
 }
 
 impl Lookup for Registry {

@@ -14,22 +14,21 @@ impl Default for Random {
 impl Random {
     /// A random version 4 UUID.
     pub fn uid(&self) -> String {
-        let mut bytes = [0; 16];
-        self.fill(&mut bytes);
+        let mut bytes: [u8; 16] = self.bytes();
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         hyphenated(bytes)
     }
 
     pub fn number(&self) -> u64 {
-        let mut bytes = [0; 8];
-        self.fill(&mut bytes);
-        u64::from_le_bytes(bytes)
+        u64::from_le_bytes(self.bytes())
     }
 
-    fn fill(&self, bytes: &mut [u8]) {
+    pub fn bytes<const N: usize>(&self) -> [u8; N] {
+        let mut bytes = [0; N];
         // getrandom(2) fails only on kernels that cannot run this program.
-        self.0.fill(bytes).expect("the kernel gives random bytes");
+        self.0.fill(&mut bytes).expect("the kernel gives random bytes");
+        bytes
     }
 }
 

@@ -107,7 +107,7 @@ fn batch_len(list: &Value) -> u64 {
 }
 
 /// The next batch: full, or as much as came within the wait. None when there will be no more.
-async fn gather(events: &mut mpsc::Receiver<Value>, batching: Batching) -> Option<Vec<Value>> {
+pub async fn gather<T>(events: &mut mpsc::Receiver<T>, batching: Batching) -> Option<Vec<T>> {
     let mut batch = vec![events.recv().await?];
     let deadline = Instant::now() + batching.wait_max;
     while batch.len() < batching.events_max {
