@@ -106,18 +106,20 @@ fn pairs<'a>(sessions: &'a [Session], clients: &'a [Client]) -> impl Iterator<It
     sessions.iter().flat_map(move |session| clients.iter().map(move |client| (session, client)))
 }
 
+/// What came of each step of a session; none of one that this client leaves out.
+type Outcomes = Vec<Option<Outcome>>;
+
 /// Every session with every client, as many at a time as the machine has processors: each has a server of its own.
-fn run_all(sessions: &[Session], clients: &[Client], server: &Path) -> Result<Vec<Vec<Option<Outcome>>>> {
+fn run_all(sessions: &[Session], clients: &[Client], server: &Path) -> Result<Vec<Outcomes>> {
     let work: Vec<(&Session, &Client)> = pairs(sessions, clients).collect();
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<Option<Result<Vec<Option<Outcome>>>>>> = Mutex::new(work.iter().map(|_| None).collect());
+    let results: Mutex<Vec<Option<Result<Outcomes>>>> = Mutex::new(work.iter().map(|_| None).collect());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, Into::into) {
             scope.spawn(|| {
-                while let Some((at, (session, client))) = {
+                loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    work.get(at).map(|work| (at, *work))
-                } {
+                    let Some((session, client)) = work.get(at) else { break };
                     let result = run_one(session, client, server);
                     if let Ok(mut results) = results.lock() {
                         results[at] = Some(result);
@@ -130,13 +132,13 @@ fn run_all(sessions: &[Session], clients: &[Client], server: &Path) -> Result<Ve
     results.into_iter().map(|result| result.context("a session was not run")?).collect()
 }
 
-fn run_one(session: &Session, client: &Client, server: &Path) -> Result<Vec<Option<Outcome>>> {
+fn run_one(session: &Session, client: &Client, server: &Path) -> Result<Outcomes> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcomes = runtime.block_on(outcomes(&session.name, &session.steps, client, server));
     outcomes.with_context(|| format!("{client} {}", session.name))
 }
 
-fn learn(session: &mut Session, clients: &[Client], results: &[Vec<Option<Outcome>>]) -> Result<()> {
+fn learn(session: &mut Session, clients: &[Client], results: &[Outcomes]) -> Result<()> {
     for (client, outcomes) in clients.iter().zip(results) {
         for (step, outcome) in session.steps.iter_mut().zip(outcomes) {
             if let Some(outcome) = outcome {

@@ -79,9 +79,12 @@ pub struct ApplyArgs {
 
 #[derive(Subcommand, Clone, Debug)]
 enum Other {
-    ViewLastApplied(last::ViewArgs),
-    SetLastApplied(last::SetArgs),
-    EditLastApplied(super::edit::EditLastArgs),
+    #[command(name = "view-last-applied")]
+    View(last::ViewArgs),
+    #[command(name = "set-last-applied")]
+    Set(last::SetArgs),
+    #[command(name = "edit-last-applied")]
+    Edit(super::edit::EditLastArgs),
 }
 
 /// Which objects are applied, by whom, and what happens when others manage their fields.
@@ -207,9 +210,9 @@ impl ApplyArgs {
 pub async fn run(mut args: ApplyArgs, session: &Session) -> Result<()> {
     match args.other.take() {
         None => {}
-        Some(Other::ViewLastApplied(args)) => return last::view(args, session).await,
-        Some(Other::SetLastApplied(args)) => return last::set(args, session).await,
-        Some(Other::EditLastApplied(args)) => return super::edit::last_applied(args, session).await,
+        Some(Other::View(args)) => return last::view(args, session).await,
+        Some(Other::Set(args)) => return last::set(args, session).await,
+        Some(Other::Edit(args)) => return super::edit::last_applied(args, session).await,
     }
     args.check()?;
     args.files.checked = args.validate.validate.checks();

@@ -87,7 +87,7 @@ fn container_of<'s>(spec: &'s mut Value, name: &str) -> Option<&'s mut Value> {
 /// What a custom profile may not say.
 pub fn check_custom(fields: &Value) -> Result<(), &'static str> {
     let set = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null() && value != "");
-    if ["name", "command", "image", "lifecycle", "volumeDevices"].iter().any(|name| set(name)) {
+    if ["name", "command", "image", "lifecycle", "volumeDevices"].iter().any(set) {
         return Err("name, command, image, lifecycle and volume devices are not modifiable via custom profile");
     }
     Ok(())

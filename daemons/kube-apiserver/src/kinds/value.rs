@@ -2,14 +2,23 @@
 
 use serde_json::{Map, Value};
 
+/// What is there. As serde_json's `pointer`, which makes two strings of each step for escapes that no path of ours has.
+pub(super) fn at<'a>(value: &'a Value, pointer: &str) -> Option<&'a Value> {
+    pointer.split('/').skip(1).try_fold(value, |value, step| match value {
+        Value::Object(map) => map.get(step),
+        Value::Array(items) => items.get(step.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
 /// The text there; empty when there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// The number there; none when there is none.
 pub(super) fn number(value: &Value, pointer: &str) -> Option<i64> {
-    value.pointer(pointer).and_then(Value::as_i64)
+    at(value, pointer).and_then(Value::as_i64)
 }
 
 /// The number there; zero when there is none.
@@ -19,17 +28,17 @@ pub(super) fn int(value: &Value, pointer: &str) -> i64 {
 
 /// Whether there is `true`.
 pub(super) fn truth(value: &Value, pointer: &str) -> bool {
-    value.pointer(pointer).and_then(Value::as_bool).unwrap_or_default()
+    at(value, pointer).and_then(Value::as_bool).unwrap_or_default()
 }
 
 /// Whether there is anything but null.
 pub(super) fn has(value: &Value, pointer: &str) -> bool {
-    value.pointer(pointer).is_some_and(|value| !value.is_null())
+    at(value, pointer).is_some_and(|value| !value.is_null())
 }
 
 /// The items of the list there.
 pub(super) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    at(value, pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The items of the list there, to be changed.
@@ -44,12 +53,12 @@ pub(super) fn texts<'a>(value: &'a Value, pointer: &str) -> Vec<&'a str> {
 
 /// The entries of the map there, ordered by key.
 pub(super) fn entries<'a>(value: &'a Value, pointer: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    value.pointer(pointer).and_then(Value::as_object).into_iter().flatten()
+    at(value, pointer).and_then(Value::as_object).into_iter().flatten()
 }
 
 /// How many items or entries there are.
 pub(super) fn count(value: &Value, pointer: &str) -> usize {
-    match value.pointer(pointer) {
+    match at(value, pointer) {
         Some(Value::Array(items)) => items.len(),
         Some(Value::Object(entries)) => entries.len(),
         _ => 0,
