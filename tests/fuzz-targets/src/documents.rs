@@ -25,15 +25,12 @@ pub(crate) fn has_null_member(value: &Value) -> bool {
     }
 }
 
-/// Whether two values are equal but for the last digits of fractions, and the spelling of whole numbers (`1.0`).
+/// Whether two values are equal but for the spelling of whole numbers (`1.0`).
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
         (Value::Object(a), Value::Object(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && same(a.1, b.1)),
-        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => {
-            let (a, b) = (a.as_f64().unwrap_or(0.0), b.as_f64().unwrap_or(0.0));
-            (a - b).abs() <= a.abs() * 1e-15
-        }
+        (Value::Number(a), Value::Number(b)) if a.is_f64() || b.is_f64() => a.as_f64() == b.as_f64(),
         (a, b) => a == b,
     }
 }

@@ -78,7 +78,8 @@ async fn cve_2022_3162_names_are_no_paths() {
         "/api/v1/namespaces/ns%2f..%2f..%2fsecrets/configmaps/x",
     ] {
         let (code, answer) = api.call("GET", path, Value::Null).await;
-        assert!((400..=405).contains(&code) && answer["kind"] == "Status", "{path}: {code} {answer}");
+        let refused = answer["kind"] == "Status" || answer == "404 page not found\n";
+        assert!((400..=405).contains(&code) && refused, "{path}: {code} {answer}");
     }
     for name in ["..", ".", "a/b", "a%2fb"] {
         let (code, answer) = api.call("POST", CONFIG_MAPS, json!({"metadata": {"name": name}})).await;
