@@ -163,6 +163,38 @@ async fn deep_bodies_do_not_end_the_server() {
     assert_eq!(api.call("GET", CONFIG_MAPS, Value::Null).await.0, 200);
 }
 
+/// A patch of a few megabytes nested an object deeper than the stack: the server ended when it dropped it. What may be stored
+/// may also be changed again.
+#[tokio::test]
+async fn patches_do_not_nest_without_end() {
+    const REVISIONS: &str = "/apis/apps/v1/namespaces/ns/controllerrevisions";
+    let api = Api::start().await;
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let revision = |name: &str, data: Value| json!({"metadata": {"name": name}, "revision": 1, "data": data});
+    api.ok("POST", REVISIONS, revision("x", json!({"x": 1}))).await;
+    let deepen = [
+        json!({"op": "add", "path": "/data/y", "value": nested(90)}),
+        json!({"op": "move", "from": "/data/x", "path": format!("/data/y{}/z", "/a".repeat(90))}),
+        json!({"op": "move", "from": "/data/y", "path": "/data/x"}),
+    ];
+    for times in [2, 1000] {
+        let patch = Value::Array(vec![deepen.clone(); times].concat());
+        let (code, answer) = api.patch(&format!("{REVISIONS}/x"), "application/json-patch+json", patch).await;
+        assert!((400..500).contains(&code), "{times}: {code} {answer}");
+    }
+    for levels in 90..=130 {
+        let path = format!("{REVISIONS}/r{levels}");
+        let (code, answer) = api.call("POST", REVISIONS, revision(&format!("r{levels}"), nested(levels))).await;
+        match code {
+            201 => {
+                api.ok("PATCH", &path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+                api.ok("DELETE", &path, Value::Null).await;
+            }
+            code => assert!((400..500).contains(&code), "{levels}: {code} {answer}"),
+        }
+    }
+}
+
 /// A WebSocket begins with GET; running a command in a pod is a `create` all the same (kubernetes#83465).
 #[tokio::test]
 async fn exec_over_a_websocket_needs_create() {
