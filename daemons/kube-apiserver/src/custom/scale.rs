@@ -1,6 +1,7 @@
 //! The numbers that a version's scale shows: where they are, and what they may be. Pure.
 
 use machinery::field::{FieldErrors, Path};
+use machinery::gotext;
 use machinery::jsonpath::text;
 use machinery::meta;
 use serde_json::Value;
@@ -36,7 +37,8 @@ impl Scale {
         if let Some(path) = &self.selector
             && let Some(value) = meta::get_dotted(object, path).filter(|value| !value.is_string())
         {
-            let detail = format!(".{path} accessor error: {} is of the type {}, expected string", text(value), go_type(value));
+            let detail =
+                format!(".{path} accessor error: {} is of the type {}, expected string", text(value), gotext::type_name(value));
             errors.invalid(&Path::new(format!(".{path}")), "", detail);
         }
     }
@@ -47,7 +49,8 @@ fn check_replicas(object: &Value, path: &str, errors: &mut FieldErrors) {
     let at = Path::new(format!(".{path}"));
     match value.as_i64() {
         None => {
-            let detail = format!(".{path} accessor error: {} is of the type {}, expected int64", text(value), go_type(value));
+            let detail =
+                format!(".{path} accessor error: {} is of the type {}, expected int64", text(value), gotext::type_name(value));
             errors.invalid(&at, 0, detail);
         }
         Some(replicas) if replicas < 0 => errors.invalid(&at, replicas, "should be a non-negative integer"),
@@ -55,18 +58,6 @@ fn check_replicas(object: &Value, path: &str, errors: &mut FieldErrors) {
             errors.invalid(&at, replicas, format!("should be less than or equal to {}", i32::MAX));
         }
         Some(_) => {}
-    }
-}
-
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

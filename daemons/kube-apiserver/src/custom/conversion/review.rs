@@ -116,7 +116,7 @@ pub fn settled(original: &Value, mut converted: Value, desired: &str) -> Result<
 fn restored(original: &Value, converted: &mut Value) -> Result<Map<String, Value>, String> {
     let Some(given) = converted.get_mut("metadata") else { return Err("missing metadata in converted object".to_owned()) };
     if !given.is_object() {
-        return Err(format!("invalid metadata of type {} in converted object", go_type(given)));
+        return Err(format!("invalid metadata of type {} in converted object", gotext::type_name(given)));
     }
     let mut metadata = original["metadata"].as_object().cloned().unwrap_or_default();
     for field in ["labels", "annotations"] {
@@ -126,10 +126,13 @@ fn restored(original: &Value, converted: &mut Value) -> Result<Map<String, Value
                 continue;
             }
             Value::Object(new) => new,
-            other => return Err(format!("invalid metadata.{field} of type {} in converted object", go_type(&other))),
+            other => return Err(format!("invalid metadata.{field} of type {} in converted object", gotext::type_name(&other))),
         };
         if let Some((key, value)) = new.iter().find(|(_, value)| !value.is_string()) {
-            return Err(format!("metadata.{field}[{key}] must be a string, but is {} in converted object", go_type(value)));
+            return Err(format!(
+                "metadata.{field}[{key}] must be a string, but is {} in converted object",
+                gotext::type_name(value)
+            ));
         }
         let new = Value::Object(new);
         if metadata.get(field) != Some(&new) {
@@ -152,19 +155,6 @@ fn errors_of(field: &str, values: &Value) -> FieldErrors {
         _ => metadata::validate_annotations(&object, &Path::new("metadata").child("annotation"), &mut errors),
     }
     errors
-}
-
-/// As Go's `%T` names what a JSON value is decoded to.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
 }
 
 #[cfg(test)]
