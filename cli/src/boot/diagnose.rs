@@ -19,6 +19,8 @@ pub(crate) enum Component {
 const HINTS: &[(&str, &str)] = &[
     ("address already in use", "another program has the port: `ss -ltnp` names it"),
     ("no space left on device", "the disk is full: `df -h /var`"),
+    ("node.kubernetes.io/disk-pressure", "the node's disk is nearly full, and nothing new is started on it: `df -h /var/lib`"),
+    ("node.kubernetes.io/memory-pressure", "the node is short of memory, and nothing new is started on it: `free -m`"),
     ("permission denied", "a file or socket is not accessible: is another security module at work (`dmesg | tail`)?"),
     ("x509: certificate has expired", "a certificate expired: `kctl certs ls`, `kctl certs renew`; is the clock right?"),
     ("certificate is not valid yet", "the clock is behind the certificate's beginning: set the time and run init again"),

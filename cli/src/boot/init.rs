@@ -112,6 +112,8 @@ async fn explain(failure: &Failure<'_, Context>) {
     }
     let Some(component) = failure.step.component else { return };
     let mut hints: Vec<&str> = diagnose::hints(&failure.error.chain().map(ToString::to_string).collect::<Vec<_>>());
+    // A log has old troubles too; when the error itself is known, they only lead astray.
+    let is_known = !hints.is_empty();
     for words in diagnose::last_words(component).await {
         if words.lines.is_empty() {
             eprintln!("{} has logged nothing", words.component);
@@ -121,7 +123,9 @@ async fn explain(failure: &Failure<'_, Context>) {
         for line in &words.lines {
             eprintln!("  | {line}");
         }
-        hints.extend(diagnose::hints(&words.lines));
+        if !is_known {
+            hints.extend(diagnose::hints(&words.lines));
+        }
     }
     hints.sort_unstable();
     hints.dedup();

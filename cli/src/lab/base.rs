@@ -37,7 +37,8 @@ const PACKAGES: &[&str] = &[
     "util-linux",
 ];
 
-/// Files beyond the packages. Inside nspawn the v1 cgroup controllers are read-only and /dev/kmsg is missing.
+/// Files beyond the packages. Inside nspawn the v1 cgroup controllers are read-only and /dev/kmsg is missing. How full the disk
+/// is is a matter of the machine around the hosts: no node of theirs shall be closed for it.
 const FILES: &[(&str, &str)] = &[
     (
         "etc/systemd/system/kctl-lab.service",
@@ -47,6 +48,10 @@ const FILES: &[(&str, &str)] = &[
          ExecStart=/bin/sh -c 'test -e /dev/kmsg || ln -s /dev/console /dev/kmsg'\n\
          ExecStart=/bin/mount --make-rshared /\n\n\
          [Install]\nWantedBy=sysinit.target\n",
+    ),
+    (
+        "etc/default/kubelet",
+        "KUBELET_EXTRA_ARGS=--eviction-hard=memory.available<100Mi,nodefs.available<0% --image-gc-high-threshold=100\n",
     ),
     ("etc/profile.d/kctl.sh", "test -r /etc/kubernetes/admin.conf && export KUBECONFIG=/etc/kubernetes/admin.conf\n"),
 ];

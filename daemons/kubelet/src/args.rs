@@ -84,6 +84,15 @@ pub struct Args {
     /// Number of pods that can run on this node.
     #[arg(long, value_name = "N")]
     pub max_pods: Option<u32>,
+    /// Eviction thresholds, for example memory.available<100Mi,nodefs.available<10%: below them the node is under pressure.
+    #[arg(long, value_name = "SIGNAL<QUANTITY", value_delimiter = ',')]
+    pub eviction_hard: Vec<String>,
+    /// Images that nothing uses are removed when more than this percentage of their disk is used; 100 for never.
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_high_threshold: Option<u8>,
+    /// Images are removed until no more than this percentage of their disk is used.
+    #[arg(long, value_name = "PERCENT")]
+    pub image_gc_low_threshold: Option<u8>,
     /// Whether to fail when swap is enabled on the node.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub fail_swap_on: Option<bool>,

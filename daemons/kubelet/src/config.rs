@@ -247,19 +247,9 @@ impl Config {
             let (key, value) = label.split_once('=').with_context(|| format!("--node-labels: {label:?} is not key=value"))?;
             node_labels.insert(key.to_owned(), value.to_owned());
         }
-        let mut eviction_hard = file.eviction_hard;
-        if eviction_hard.is_empty() {
-            for (signal, threshold) in [
-                ("memory.available", "100Mi"),
-                ("nodefs.available", "10%"),
-                ("nodefs.inodesFree", "5%"),
-                ("imagefs.available", "15%"),
-            ] {
-                eviction_hard.insert(signal.to_owned(), threshold.to_owned());
-            }
-        }
-        let (image_high_percent, image_low_percent) =
-            (file.image_gc_high_threshold_percent.unwrap_or(85), file.image_gc_low_threshold_percent.unwrap_or(80));
+        let eviction_hard = eviction_hard(&args.eviction_hard, file.eviction_hard)?;
+        let image_high_percent = args.image_gc_high_threshold.or(file.image_gc_high_threshold_percent).unwrap_or(85);
+        let image_low_percent = args.image_gc_low_threshold.or(file.image_gc_low_threshold_percent).unwrap_or(80);
         if image_high_percent > 100 || image_low_percent >= image_high_percent.max(1) {
             bail!(
                 "imageGCLowThresholdPercent {image_low_percent} must be below imageGCHighThresholdPercent {image_high_percent}"
@@ -366,6 +356,32 @@ fn read(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// The thresholds of the flag, or else of the file, or else upstream's defaults: one of them, not a mixture.
+fn eviction_hard(flag: &[String], file: BTreeMap<String, String>) -> Result<BTreeMap<String, String>> {
+    let flag: BTreeMap<String, String> = flag
+        .iter()
+        .filter(|t| !t.is_empty())
+        .map(|threshold| {
+            let (signal, value) =
+                threshold.split_once('<').with_context(|| format!("--eviction-hard: {threshold:?} is not signal<quantity"))?;
+            Ok((signal.to_owned(), value.to_owned()))
+        })
+        .collect::<Result<_>>()?;
+    let given = if flag.is_empty() { file } else { flag };
+    for (signal, value) in &given {
+        let is_percentage = value.strip_suffix('%').is_some_and(|p| p.parse::<f64>().is_ok_and(|p| (0.0..=100.0).contains(&p)));
+        if !is_percentage && !quantity(value).is_ok_and(|q| q >= 0) {
+            bail!("evictionHard: {signal}: {value:?} is neither a quantity nor a percentage");
+        }
+    }
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let defaults =
+        [("memory.available", "100Mi"), ("nodefs.available", "10%"), ("nodefs.inodesFree", "5%"), ("imagefs.available", "15%")];
+    Ok(defaults.map(|(signal, threshold)| (signal.to_owned(), threshold.to_owned())).into())
+}
+
 /// The node's name: the override, or the host's name in lower case.
 fn node_name(given: Option<&str>) -> Result<String> {
     let name = match given.map(str::trim).filter(|n| !n.is_empty()) {
@@ -470,6 +486,26 @@ mod tests {
         assert_eq!(c.client_ca_file.as_deref(), Some(Path::new("/ca")));
         assert!(c.server_tls_bootstrap);
         assert_eq!((c.taints[0].value.as_deref(), c.taints[1].value.as_deref()), (Some("b"), None));
+    }
+
+    #[test]
+    fn thresholds_come_from_one_place() {
+        let thresholds = |flags: &[&str], yaml: &str| {
+            let file: File = serde_yaml::from_str(yaml).unwrap();
+            let args = ["kubelet", "--hostname-override=n"].iter().chain(flags);
+            Config::merge(&Args::parse_from(args), file).map(|c| c.eviction_hard.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(thresholds(&[], "{}").unwrap().len(), 4);
+        let in_file = "evictionHard: {nodefs.available: 1Gi}";
+        let pair = |signal: &str, value: &str| (signal.to_owned(), value.to_owned());
+        assert_eq!(thresholds(&[], in_file).unwrap(), [pair("nodefs.available", "1Gi")]);
+        assert_eq!(
+            thresholds(&["--eviction-hard=nodefs.available<0%,memory.available<50Mi"], in_file).unwrap(),
+            [pair("memory.available", "50Mi"), pair("nodefs.available", "0%")]
+        );
+        for wrong in ["--eviction-hard=nodefs.available", "--eviction-hard=a<b", "--eviction-hard=a<-1%"] {
+            assert!(thresholds(&[wrong], "{}").is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -111,16 +111,18 @@ pub(crate) async fn system_pods(client: &Client, node: &str) -> Result<Vec<Syste
 
 fn pod_problem(pod: &Pod) -> Option<String> {
     let status = pod.status.clone().unwrap_or_default();
-    let ready = status.conditions.unwrap_or_default().iter().any(|c| c.type_ == "Ready" && c.status == "True");
-    if ready {
+    let conditions = status.conditions.unwrap_or_default();
+    if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
         return None;
     }
     let waiting = status.container_statuses.unwrap_or_default().into_iter().find_map(|c| c.state?.waiting);
-    let reason = waiting.map_or_else(
-        || status.phase.unwrap_or_else(|| "no phase".to_owned()),
-        |w| format!("{} {}", w.reason.unwrap_or_default(), w.message.unwrap_or_default()),
-    );
-    Some(format!("pod {} is not ready: {}", pod.name(), reason.trim_end()))
+    let unschedulable = conditions.into_iter().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    let reason = waiting
+        .map(|w| [w.reason, w.message])
+        .or_else(|| unschedulable.map(|c| [c.reason, c.message]))
+        .unwrap_or_else(|| [status.phase.or_else(|| Some("no phase".to_owned())), None]);
+    let reason: Vec<String> = reason.into_iter().flatten().collect();
+    Some(format!("pod {} is not ready: {}", pod.name(), reason.join(": ")))
 }
 
 #[cfg(test)]
@@ -141,5 +143,31 @@ mod tests {
         assert_eq!(check("True", "2026-01-01T00:00:00Z"), None);
         assert_eq!(check("False", "2026-01-01T00:00:05Z").as_deref(), Some("node n1 is not ready: m"));
         assert!(check("True", "2025-12-31T23:59:59Z").is_some_and(|p| p.contains("has not reported")));
+    }
+
+    #[test]
+    fn a_pod_says_why_it_is_not_ready() {
+        let problem = |status: serde_json::Value| {
+            let value = serde_json::json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "p" }, "status": status });
+            pod_problem(&Pod::decode_value(value).unwrap())
+        };
+        assert_eq!(problem(serde_json::json!({ "conditions": [{ "type": "Ready", "status": "True" }] })), None);
+        for (status, want) in [
+            (serde_json::json!({ "phase": "Pending" }), "Pending"),
+            (
+                serde_json::json!({ "phase": "Pending", "conditions": [
+                    { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are available" }
+                ] }),
+                "Unschedulable: 0/1 nodes are available",
+            ),
+            (
+                serde_json::json!({ "phase": "Pending", "containerStatuses": [
+                    { "name": "c", "state": { "waiting": { "reason": "ErrImageNeverPull" } } }
+                ] }),
+                "ErrImageNeverPull",
+            ),
+        ] {
+            assert_eq!(problem(status), Some(format!("pod p is not ready: {want}")));
+        }
     }
 }
