@@ -1,6 +1,6 @@
 //! What an API server costs: time to ready, memory, CPU for each kind of request. Prints; asserts nothing.
 //!
-//!     cargo run -p kctl-tests --bin bench-apiserver [-- PROGRAM…]
+//!     cargo run -p kctl-tests --bin bench-apiserver [-- --watchers 10000 PROGRAM…]
 //!
 //! Each PROGRAM (`kctl` or another kube-apiserver) gets its own etcd, TLS, RBAC and the same load, one after another, so
 //! that figures of one run can be set side by side. The load is bounded and goes to loopback only.
@@ -18,20 +18,27 @@ const GETS: usize = 5000;
 const PODS: usize = 5000;
 const LISTS: usize = 10;
 const SELECTS: usize = 50;
-const WATCHERS: usize = 1000;
+const LISTERS: usize = 100;
 const WATCHED_WRITES: usize = 50;
 const PARALLEL: usize = 8;
 
 fn main() -> Result<()> {
     daemon::install_crypto();
-    let mut programs: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let (mut programs, mut watchers) = (Vec::new(), 1000);
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--watchers" => watchers = words.next().context("--watchers N")?.parse()?,
+            _ => programs.push(PathBuf::from(word)),
+        }
+    }
     if programs.is_empty() {
         programs.push(std::env::current_exe()?.with_file_name("kctl"));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     for program in programs {
         println!("{}", program.display());
-        runtime.block_on(bench(&program))?;
+        runtime.block_on(bench(&program, watchers))?;
     }
     Ok(())
 }
@@ -54,7 +61,7 @@ async fn cost<F: Future<Output = Result<()>>>(setup: &ApiServer, count: usize, c
     Ok((setup.server.cpu()? - before).as_secs_f64() * 1e6 / count as f64)
 }
 
-async fn bench(program: &Path) -> Result<()> {
+async fn bench(program: &Path, watchers: usize) -> Result<()> {
     let setup = start(program).await?;
     let client = &setup.client;
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -97,23 +104,40 @@ async fn bench(program: &Path) -> Result<()> {
     };
     row("CPU for a LIST by a selector of 2 %", cost(&setup, SELECTS, &select).await? / 1000.0, "ms");
     row("memory after the LISTs", setup.server.resident_mib()?, "MiB");
-    watchers(&setup).await
+    listers(&setup).await?;
+    self::watchers(&setup, watchers).await
 }
 
-async fn watchers(setup: &ApiServer) -> Result<()> {
-    let resource = api::ResourceId {
-        group: String::new(),
-        version: "v1".into(),
-        kind: "Secret".into(),
-        plural: "secrets".into(),
-        namespaced: true,
-    };
-    let scope = Scope { resource: &resource, namespace: "default" };
+/// Clients that begin at once: each takes the whole list, and then watches.
+async fn listers(setup: &ApiServer) -> Result<()> {
+    setup.server.reset_peak()?;
+    let cpu = setup.server.cpu()?;
+    let clients: Vec<Client> =
+        (0..LISTERS).map(|_| Client::from_kubeconfig(&setup.dir.join("admin.conf"))).collect::<Result<_, _>>()?;
+    let pods = core("Pod", "pods");
+    let scope = Scope { resource: &pods, namespace: "" };
+    let begin = clients.iter().map(async |client| {
+        // From the cache and whole, as informers do.
+        let from_cache = ListParams { resource_version: Some(0), ..ListParams::default() };
+        let list = client.list_bytes(scope.clone(), &from_cache).await?;
+        let params = WatchParams { resource_version: Some(list.resource_version), ..WatchParams::default() };
+        anyhow::Ok(client.watch(scope.clone(), &params).await?)
+    });
+    let watches = futures::future::try_join_all(begin).await?;
+    let cpu = (setup.server.cpu()? - cpu).as_secs_f64();
+    row(&format!("memory at most, {LISTERS} clients list at once"), setup.server.peak_mib()?, "MiB");
+    row("  CPU for each of them", cpu * 1e3 / watches.len() as f64, "ms");
+    Ok(())
+}
+
+async fn watchers(setup: &ApiServer, count: usize) -> Result<()> {
+    let secrets = core("Secret", "secrets");
+    let scope = Scope { resource: &secrets, namespace: "default" };
     let start = setup.client.list_bytes(scope.clone(), &ListParams::default()).await?.resource_version;
     let before = setup.server.resident_mib()?;
     let mut watches = Vec::new();
     let mut connections = Vec::new();
-    for i in 0..WATCHERS {
+    for i in 0..count {
         // A connection takes 250 streams of a stock server.
         if i % 200 == 0 {
             connections.push(Client::from_kubeconfig(&setup.dir.join("admin.conf"))?);
@@ -122,7 +146,7 @@ async fn watchers(setup: &ApiServer) -> Result<()> {
         let params = WatchParams { resource_version: Some(start), ..WatchParams::default() };
         watches.push(client.watch(scope.clone(), &params).await?);
     }
-    row("memory for each watcher", (setup.server.resident_mib()? - before) * 1024.0 / WATCHERS as f64, "KiB");
+    row("memory for each watcher", (setup.server.resident_mib()? - before) * 1024.0 / count as f64, "KiB");
     let cpu = setup.server.cpu()?;
     for i in 0..WATCHED_WRITES {
         let body = json!({"metadata": {"name": format!("s-{i}")}, "stringData": {"a": "b"}});
@@ -137,9 +161,14 @@ async fn watchers(setup: &ApiServer) -> Result<()> {
             }
         }
     }
-    let events = (WATCHERS * WATCHED_WRITES) as f64;
+    let events = (count * WATCHED_WRITES) as f64;
     row("CPU for an event to a watcher", (setup.server.cpu()? - cpu).as_secs_f64() * 1e6 / events, "µs");
     Ok(())
+}
+
+fn core(kind: &str, plural: &str) -> api::ResourceId {
+    let (group, version) = (String::new(), "v1".into());
+    api::ResourceId { group, version, kind: kind.into(), plural: plural.into(), namespaced: true }
 }
 
 fn pod(i: usize) -> Value {

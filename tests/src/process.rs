@@ -39,9 +39,23 @@ impl Process {
     }
 
     pub fn resident_mib(&self) -> Result<f64> {
+        self.status_mib("VmRSS")
+    }
+
+    /// The most that was resident since the last [`Self::reset_peak`].
+    pub fn peak_mib(&self) -> Result<f64> {
+        self.status_mib("VmHWM")
+    }
+
+    pub fn reset_peak(&self) -> Result<()> {
+        // proc(5): 5 resets the peak resident set size.
+        std::fs::write(format!("/proc/{}/clear_refs", self.0.id()), "5").context("resetting the peak")
+    }
+
+    fn status_mib(&self, field: &str) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).context("VmRSS")?;
-        let kib: f64 = line.split_whitespace().nth(1).context("VmRSS")?.parse()?;
+        let value = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
+        let kib: f64 = value.and_then(|v| v.split_whitespace().next()).with_context(|| field.to_owned())?.parse()?;
         Ok(kib / 1024.0)
     }
 }

@@ -227,8 +227,8 @@ impl Call<'_> {
             return Err(Status::method_not_served());
         }
         let object = body::object(&self.cx, self.served, &self.parts.headers, bytes)?;
-        let created = self.server.registry.create(&self.cx, self.served, self.namespace(), "", object).await?;
-        Ok(self.written(accept, Written { object: created, created: true, deleted: false }))
+        let written = self.server.registry.create(&self.cx, self.served, self.namespace(), "", object).await?;
+        Ok(self.written(accept, written))
     }
 
     async fn update(&self, bytes: &[u8]) -> Result<Response<Body>, Status> {
@@ -281,7 +281,8 @@ impl Call<'_> {
     pub fn written(&self, accept: Accept, written: Written) -> Response<Body> {
         let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
         let name = meta::name(&written.object).to_owned();
-        let mut response = respond::object(code, accept, self.served, written.object, self.query, self.cx.now);
+        let Written { object, entry, .. } = written;
+        let mut response = respond::written(code, accept, self.served, object, entry.as_ref(), self.query, self.cx.now);
         response.extensions_mut().insert(ObjectName(name));
         response
     }

@@ -153,8 +153,12 @@ impl Index {
         let mut found: BTreeMap<&Key, &Subject> = BTreeMap::new();
         for subject in subjects {
             let Some(keys) = self.by_subject.get(&subject) else { continue };
-            for (key, subject) in keys.iter().filter(|(key, _)| key.0.is_empty() || key.0 == namespace) {
-                found.entry(key).or_insert(subject);
+            // A group may be bound in each of thousands of namespaces: only two are looked at.
+            for scope in ["", namespace] {
+                let bindings = keys.range((scope.to_owned(), String::new())..).take_while(|(key, _)| key.0 == scope);
+                for (key, subject) in bindings {
+                    found.entry(key).or_insert(subject);
+                }
             }
         }
         found.into_iter().filter_map(|(key, subject)| Some((self.bindings.get(key)?, subject))).collect()

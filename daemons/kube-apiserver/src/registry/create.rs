@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::store::EntryExt;
 use super::traits::NameRule;
-use super::update::Made;
+use super::update::{Made, Written};
 use super::{Context, Registry, Served, managers, metadata};
 use crate::admission::{Operation, Request};
 
@@ -22,7 +22,7 @@ impl Registry {
         namespace: &str,
         name: &str,
         object: Value,
-    ) -> Result<Value, Status> {
+    ) -> Result<Written, Status> {
         self.create_made(cx, served, namespace, name, Made { object, managed: false }).await
     }
 
@@ -34,7 +34,7 @@ impl Registry {
         namespace: &str,
         name: &str,
         made: Made,
-    ) -> Result<Value, Status> {
+    ) -> Result<Written, Status> {
         let object = &made.object;
         if served.custom().is_some_and(crate::custom::CustomType::is_terminating) {
             let why = "create not allowed while custom resource definition is terminating";
@@ -58,7 +58,7 @@ impl Registry {
     }
 
     /// Makes up names until one is free.
-    async fn create_generated(&self, cx: &Context, served: &Served, namespace: &str, made: Made) -> Result<Value, Status> {
+    async fn create_generated(&self, cx: &Context, served: &Served, namespace: &str, made: Made) -> Result<Written, Status> {
         for _ in 0..NAME_ATTEMPTS {
             match self.try_create(cx, served, namespace, "", made.clone()).await {
                 Err(status) if status.code() == 409 => {}
@@ -68,7 +68,14 @@ impl Registry {
         Err(Status::generate_name_conflict(served.group_resource(), meta::generate_name(&made.object), 1))
     }
 
-    async fn try_create(&self, cx: &Context, served: &Served, namespace: &str, name: &str, made: Made) -> Result<Value, Status> {
+    async fn try_create(
+        &self,
+        cx: &Context,
+        served: &Served,
+        namespace: &str,
+        name: &str,
+        made: Made,
+    ) -> Result<Written, Status> {
         let Made { mut object, managed } = made;
         metadata::set_namespace(&mut object, namespace)?;
         if !name.is_empty() {
@@ -101,7 +108,7 @@ impl Registry {
         namespace: &str,
         request: &Request<'_>,
         mut object: Value,
-    ) -> Result<Value, Status> {
+    ) -> Result<Written, Status> {
         let mut errors = metadata::validate(&object, served.resource.namespaced, NameRule::of(&served.group_resource()));
         errors.extend(served.metadata_errors(&object));
         errors.extend(served.strategy.validate_create(&object));
@@ -112,11 +119,10 @@ impl Registry {
         served.strategy.warnings(&object).into_iter().for_each(|warning| cx.warn(warning));
         self.admission.validate(request, &object, None).await?;
         if cx.options.dry_run {
-            return Ok(object);
+            return Ok(Written { object, entry: None, created: true, deleted: false });
         }
-        let stored = served.to_storage(object.clone()).await?;
-        let revision = served.store.create(namespace, meta::name(&object), &stored).await?;
-        meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
-        Ok(object)
+        let stored = served.store.create(namespace, meta::name(&object), &*served.to_storage(&object).await?).await?;
+        meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), stored.revision.to_string().into());
+        Ok(Written { object, entry: served.answer_of(stored), created: true, deleted: false })
     }
 }

@@ -74,8 +74,11 @@ impl Registry {
             Plan::Mark(marked) if dry_run => return Ok(Some(Deleted::Pending(marked))),
             Plan::Remove if dry_run => return Ok(Some(Deleted::Gone(object))),
             Plan::Mark(marked) => {
-                let stored = served.to_storage(marked.clone()).await?;
-                (served.store.update(namespace, name, &stored, entry.revision()).await, marked, false)
+                let result = {
+                    let stored = served.to_storage(&marked).await?;
+                    served.store.update(namespace, name, &stored, entry.revision()).await
+                };
+                (result.map(|stored| stored.revision), marked, false)
             }
             Plan::Remove => (served.store.delete(namespace, name, entry.revision()).await, object, true),
         };

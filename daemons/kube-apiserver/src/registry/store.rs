@@ -191,23 +191,22 @@ impl ResourceStore {
         snapshot.scan(&self.prefix(namespace), None).filter_map(EntryExt::value).collect()
     }
 
-    pub async fn create(&self, namespace: &str, name: &str, object: &Value) -> Result<u64, Status> {
+    pub async fn create(&self, namespace: &str, name: &str, object: &Value) -> Result<Stored, Status> {
         let key = self.key(namespace, name);
         let begun = Instant::now();
         let result = self.storage().create(&key, encode(object), self.ttl).await;
         metrics::wrote("create", &self.group_resource.resource, begun);
-        self.written(result, name).await
+        let revision = result.map_err(|error| self.error(error, name))?;
+        Ok(self.stored(&key, revision).await)
     }
 
     /// Replaces an object that must still be at that revision.
-    pub async fn update(&self, namespace: &str, name: &str, object: &Value, expected: u64) -> Result<u64, StoreError> {
+    pub async fn update(&self, namespace: &str, name: &str, object: &Value, expected: u64) -> Result<Stored, StoreError> {
         let key = self.key(namespace, name);
         let begun = Instant::now();
         let result = self.storage().update(&key, encode(object), expected, self.ttl).await;
         metrics::wrote("update", &self.group_resource.resource, begun);
-        let revision = result?;
-        self.seen(revision).await;
-        Ok(revision)
+        Ok(self.stored(&key, result?).await)
     }
 
     pub async fn delete(&self, namespace: &str, name: &str, expected: u64) -> Result<u64, StoreError> {
@@ -219,10 +218,11 @@ impl ResourceStore {
         Ok(revision)
     }
 
-    async fn written(&self, result: Result<u64, StoreError>, name: &str) -> Result<u64, Status> {
-        let revision = result.map_err(|error| self.error(error, name))?;
+    async fn stored(&self, key: &str, revision: u64) -> Stored {
         self.seen(revision).await;
-        Ok(revision)
+        let snapshot = self.cache.recent().now_or_never();
+        let entry = snapshot.and_then(|snapshot| snapshot.get(key).cloned());
+        Stored { revision, entry: entry.filter(|entry| entry.revision() == revision) }
     }
 
     /// Who wrote something finds it in memory with the next request. The wait is bounded: the write itself is done.
@@ -257,10 +257,17 @@ fn too_new(revision: u64, current: u64) -> Status {
     })
 }
 
-/// The stored form of an object: JSON without its resourceVersion, which is the store's revision.
-struct Stored<'a>(&'a Value);
+/// What a write made.
+pub struct Stored {
+    pub revision: u64,
+    /// As memory has it, unless it has a later state already.
+    pub entry: Option<Entry>,
+}
 
-impl Serialize for Stored<'_> {
+/// The stored form of an object: JSON without its resourceVersion, which is the store's revision.
+struct Unrevised<'a>(&'a Value);
+
+impl Serialize for Unrevised<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Value::Object(fields) = self.0 else { return self.0.serialize(serializer) };
         let mut map = serializer.serialize_map(Some(fields.len()))?;
@@ -284,7 +291,7 @@ impl Serialize for Unversioned<'_> {
 
 fn encode(object: &Value) -> Bytes {
     // A Value has only string keys, so it always serialises.
-    Bytes::from(serde_json::to_vec(&Stored(object)).unwrap_or_default())
+    Bytes::from(serde_json::to_vec(&Unrevised(object)).unwrap_or_default())
 }
 
 /// What an index needs of objects beyond their plain fields.

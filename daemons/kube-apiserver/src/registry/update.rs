@@ -5,6 +5,7 @@ use machinery::meta;
 use machinery::status::Status;
 use serde_json::Value;
 
+use super::store::Stored;
 use super::{Context, Registry, Served, TypeSource, managers, metadata, traits};
 use crate::admission::{Operation, Request};
 use crate::service_ip::Held;
@@ -17,6 +18,8 @@ const ATTEMPTS_MAX: usize = 5;
 #[derive(Debug)]
 pub struct Written {
     pub object: Value,
+    /// The same as memory has it, with bytes that can be sent.
+    pub entry: Option<Entry>,
     pub created: bool,
     /// The change took away the last reason to keep the object.
     pub deleted: bool,
@@ -107,8 +110,7 @@ impl Registry {
         }
         let mut made = self.made(cx, target, None, change(None)?).await?;
         meta::metadata_mut(&mut made.object).remove("resourceVersion");
-        let object = self.create_made(cx, served, namespace, name, made).await?;
-        Ok(Written { object, created: true, deleted: false })
+        self.create_made(cx, served, namespace, name, made).await
     }
 
     async fn try_modify(&self, cx: &Context, target: Target<'_>, entry: &Entry, change: &Change<'_>) -> Attempt {
@@ -136,25 +138,25 @@ impl Registry {
         let Target { served, namespace, name, subresource } = target;
         // A value that is kept under an older key is written again: that is how keys are rotated.
         if same_content(&new, &old) && !served.store.storage().is_stale(entry.key()) {
-            return Attempt::Done(Ok(Written { object: old, created: false, deleted: false }));
+            return Attempt::Done(Ok(Written { object: old, entry: None, created: false, deleted: false }));
         }
         let deleted = subresource != "ephemeralcontainers" && is_finished(&new, &old);
         if cx.options.dry_run {
-            return Attempt::Done(Ok(Written { object: new, created: false, deleted }));
+            return Attempt::Done(Ok(Written { object: new, entry: None, created: false, deleted }));
         }
         let result = if deleted {
-            served.store.delete(namespace, name, entry.revision()).await
+            served.store.delete(namespace, name, entry.revision()).await.map(|revision| Stored { revision, entry: None })
         } else {
-            match served.to_storage(new.clone()).await {
+            match served.to_storage(&new).await {
                 Ok(stored) => served.store.update(namespace, name, &stored, entry.revision()).await,
                 Err(status) => return Attempt::Done(Err(status)),
             }
         };
         match result {
-            Ok(revision) => {
+            Ok(stored) => {
                 let mut object = new;
-                meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), revision.to_string().into());
-                Attempt::Done(Ok(Written { object, created: false, deleted }))
+                meta::metadata_mut(&mut object).insert("resourceVersion".to_owned(), stored.revision.to_string().into());
+                Attempt::Done(Ok(Written { object, entry: served.answer_of(stored), created: false, deleted }))
             }
             Err(StoreError::Conflict { .. } | StoreError::NotFound) => Attempt::Moved,
             Err(error) => Attempt::Done(Err(served.store.error(error, name))),

@@ -3,6 +3,8 @@
 //! The registry's verbs hand out entries that [`Served::read`] has seen. Where a webhook converts, these are in the version
 //! that is served; else [`Served::from_storage`] makes them so, which waits for nobody.
 
+use std::borrow::Cow;
+
 use ::store::Entry;
 use machinery::gvk::Gvr;
 use machinery::meta;
@@ -10,7 +12,7 @@ use machinery::status::Status;
 use serde_json::Value;
 
 use super::options::ListOptions;
-use super::store::{EntryExt, record};
+use super::store::{EntryExt, Stored, record};
 use super::{Registry, Served};
 use crate::convert;
 use crate::custom::CustomType;
@@ -113,8 +115,16 @@ impl Served {
     ///
     /// # Errors
     /// Of a conversion webhook.
-    pub async fn to_storage(&self, object: Value) -> Result<Value, Status> {
-        self.in_version(object, &self.store.api_version).await
+    pub async fn to_storage<'o>(&self, object: &'o Value) -> Result<Cow<'o, Value>, Status> {
+        if meta::api_version(object) == self.store.api_version {
+            return Ok(Cow::Borrowed(object));
+        }
+        self.in_version(object.clone(), &self.store.api_version).await.map(Cow::Owned)
+    }
+
+    /// What a write stored, where that is what its client gets to see.
+    pub fn answer_of(&self, stored: Stored) -> Option<Entry> {
+        stored.entry.filter(|_| self.is_storage_version() && self.serves_entry_bytes())
     }
 
     /// An object of this resource, from whichever version, in that one.

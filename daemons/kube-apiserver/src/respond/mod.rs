@@ -124,6 +124,34 @@ pub fn object(code: StatusCode, accept: Accept, served: &Served, object: Value, 
     }
 }
 
+/// One object that was written, in the bytes that were stored where the client takes them so.
+pub fn written(
+    code: StatusCode,
+    accept: Accept,
+    served: &Served,
+    object: Value,
+    stored: Option<&Entry>,
+    query: &str,
+    now: Timestamp,
+) -> Response<Body> {
+    match (accept.view, accept.wire, stored) {
+        (View::Object, Wire::Json, Some(entry)) => {
+            let bytes = entry.bytes();
+            at_hand(response(code, accept.wire.content_type(), full(bytes.clone())), bytes.len())
+        }
+        (View::Object, Wire::Protobuf, Some(entry)) => {
+            // Watchers that take protobuf get the same bytes.
+            let bytes = entry.protobuf(|_| schema::proto::encode(&object).map(Bytes::from).unwrap_or_default()).clone();
+            if bytes.is_empty() {
+                return self::object(code, accept, served, object, query, now);
+            }
+            let size = bytes.len();
+            at_hand(response(code, accept.wire.content_type(), full(bytes)), size)
+        }
+        _ => self::object(code, accept, served, object, query, now),
+    }
+}
+
 /// One object from memory: its bytes as they are, where the client takes them so.
 pub fn entry(accept: Accept, served: &Served, entry: &Entry, query: &str, now: Timestamp) -> Response<Body> {
     if accept.view == View::Object && served.serves_entry_bytes() {

@@ -302,6 +302,33 @@ async fn tables_metadata_and_protobuf() {
     assert_eq!(api.raw(&User::server(), "POST", CONFIG_MAPS, &headers, encoded).await.status(), 201);
 }
 
+/// Who writes is told the bytes that readers get, in both encodings and from both verbs; in another version, what that shows.
+#[tokio::test]
+async fn a_write_is_answered_with_what_is_stored() {
+    let api = Api::start().await;
+    let send = async |method: &str, path: &str, accept: &str, body: Value| {
+        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
+        let headers = [("content-type", "application/json"), ("accept", accept)];
+        let answer = api.raw(&User::server(), method, path, &headers, body).await;
+        assert!(answer.status().is_success(), "{method} {path}: {}", answer.status());
+        answer.into_body().collect().await.unwrap().to_bytes()
+    };
+    for accept in ["application/json", "application/vnd.kubernetes.protobuf"] {
+        let name = if accept.ends_with("json") { "j" } else { "p" };
+        let path = format!("{CONFIG_MAPS}/{name}");
+        let created = send("POST", CONFIG_MAPS, accept, config_map(name, json!({"k": "v"}))).await;
+        assert_eq!(created, send("GET", &path, accept, Value::Null).await);
+        let replaced = send("PUT", &path, accept, config_map(name, json!({"k": "w"}))).await;
+        assert_ne!(replaced, created);
+        assert_eq!(replaced, send("GET", &path, accept, Value::Null).await);
+    }
+    let event = json!({"metadata": {"name": "e"}, "regarding": {"kind": "Pod", "namespace": "ns", "name": "p"}, "reason": "R",
+        "action": "A", "type": "Normal", "reportingController": "c", "reportingInstance": "i", "eventTime": "2026-01-01T00:00:00.000000Z"});
+    let path = "/apis/events.k8s.io/v1/namespaces/ns/events";
+    let created: Value = serde_json::from_slice(&send("POST", path, "application/json", event).await).unwrap();
+    assert_eq!((created["apiVersion"].as_str(), created["regarding"]["name"].as_str()), (Some("events.k8s.io/v1"), Some("p")));
+}
+
 #[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let api = Api::start().await;
