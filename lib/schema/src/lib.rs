@@ -5,6 +5,7 @@
 //! facts no published source carries and is written by hand. See `builtin.rs` for the format.
 
 mod builtin;
+pub mod docs;
 pub mod openapi;
 pub mod proto;
 mod resource;

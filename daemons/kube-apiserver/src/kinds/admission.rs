@@ -30,7 +30,12 @@ impl Rules for WebhookConfiguration {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, integer("Webhooks", |row| row.count("/webhooks")), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            integer("Webhooks", |row| row.count("/webhooks"))
+                .says("Webhooks indicates the number of webhooks registered in this configuration"),
+            AGE,
+        ];
         COLUMNS
     }
 }
@@ -57,8 +62,13 @@ impl Rules for ValidatingPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, integer("Validations", |row| row.count("/spec/validations")), column("ParamKind", param_kind), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            integer("Validations", |row| row.count("/spec/validations"))
+                .says("Validations indicates the number of validation rules defined in this configuration"),
+            column("ParamKind", param_kind).says("ParamKind specifies the kind of resources used to parameterize this policy"),
+            AGE,
+        ];
         COLUMNS
     }
 }
@@ -85,8 +95,13 @@ impl Rules for MutatingPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, integer("Mutations", |row| row.count("/spec/mutations")), column("ParamKind", param_kind), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            integer("Mutations", |row| row.count("/spec/mutations"))
+                .says("Mutation indicates the number of mutations rules defined in this configuration"),
+            column("ParamKind", param_kind).says("ParamKind specifies the kind of resources used to parameterize this policy"),
+            AGE,
+        ];
         COLUMNS
     }
 }
@@ -119,7 +134,8 @@ impl Rules for PolicyBinding {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("PolicyName", |row| row.text("/spec/policyName")),
+            column("PolicyName", |row| row.text("/spec/policyName"))
+                .says("PolicyName indicates the policy definition which the policy binding binded to"),
             column("ParamRef", |row| {
                 let reference = &row.object["spec"]["paramRef"];
                 match (text(reference, "/namespace"), text(reference, "/name")) {
@@ -128,7 +144,8 @@ impl Rules for PolicyBinding {
                     ("", name) => format!("*/{name}").into(),
                     (namespace, name) => format!("{namespace}/{name}").into(),
                 }
-            }),
+            })
+            .says("ParamRef indicates the param resource which sets the configuration param"),
             AGE,
         ];
         COLUMNS

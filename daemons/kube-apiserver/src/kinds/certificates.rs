@@ -126,17 +126,29 @@ impl Rules for CertificateSigningRequest {
         const COLUMNS: &[Column] = &[
             NAME,
             AGE,
-            column("SignerName", |row| row.text_or("/spec/signerName", "<none>")),
-            column("Requestor", |row| row.text("/spec/username")),
+            column("SignerName", |row| row.text_or("/spec/signerName", "<none>")).says(SIGNER_NAME),
+            column("Requestor", |row| row.text("/spec/username")).says("Base64-encoded PKCS#10 CSR data"),
             column("RequestedDuration", |row| match number(row.object, "/spec/expirationSeconds") {
                 Some(seconds) => time::human_duration(seconds).into(),
                 None => "<none>".into(),
-            }),
-            column("Condition", |row| condition(row.object).into()),
+            })
+            .of("api.certificates.v1.CertificateSigningRequestSpec", "expirationSeconds"),
+            column("Condition", |row| condition(row.object).into())
+                .says("Conditions applied to the request, such as approval or denial."),
         ];
         COLUMNS
     }
 }
+
+/// What upstream says of the column: the words of the first beta version.
+const SIGNER_NAME: &str = "\
+Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be defaulted:
+ 1. If it's a kubelet client certificate, it is assigned
+    \"kubernetes.io/kube-apiserver-client-kubelet\".
+ 2. If it's a kubelet serving certificate, it is assigned
+    \"kubernetes.io/kubelet-serving\".
+ 3. Otherwise, it is assigned \"kubernetes.io/legacy-unknown\".
+Distribution of trust for signers happens out of band. You can select on this field using `spec.signerName`.";
 
 const USAGES: &[&str] = &[
     "any",

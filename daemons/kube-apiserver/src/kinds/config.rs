@@ -41,8 +41,12 @@ impl Rules for ConfigMap {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Data", |row| (count(row.object, "/data") + count(row.object, "/binaryData")).into()), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Data", |row| (count(row.object, "/data") + count(row.object, "/binaryData")).into())
+                .of("api.core.v1.ConfigMap", "data"),
+            AGE,
+        ];
         COLUMNS
     }
 }
@@ -137,8 +141,12 @@ impl Rules for Secret {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] =
-            &[NAME, column("Type", |row| row.text("/type")), column("Data", |row| row.count("/data")), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Type", |row| row.text("/type")).of("api.core.v1.Secret", "type"),
+            column("Data", |row| row.count("/data")).of("api.core.v1.Secret", "data"),
+            AGE,
+        ];
         COLUMNS
     }
 }

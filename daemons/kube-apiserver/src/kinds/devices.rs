@@ -34,7 +34,8 @@ impl Rules for ResourceClaim {
                 ];
                 let states: Vec<&str> = states.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
                 states.join(",").into()
-            }),
+            })
+            .says("A summary of the current state (allocated, pending, reserved, etc.)."),
             AGE,
         ];
         COLUMNS
@@ -58,9 +59,9 @@ impl Rules for ResourceSlice {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Node", |row| row.text("/spec/nodeName")),
-            column("Driver", |row| row.text("/spec/driver")),
-            column("Pool", |row| row.text("/spec/pool/name")),
+            column("Node", |row| row.text("/spec/nodeName")).of("api.resource.v1.ResourceSliceSpec", "nodeName"),
+            column("Driver", |row| row.text("/spec/driver")).of("api.resource.v1.ResourceSliceSpec", "driver"),
+            column("Pool", |row| row.text("/spec/pool/name")).of("api.resource.v1.ResourcePool", "name"),
             AGE,
         ];
         COLUMNS

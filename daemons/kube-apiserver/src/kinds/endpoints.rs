@@ -66,7 +66,8 @@ impl Rules for Endpoints {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Endpoints", |row| shown(row.object).into()), AGE];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Endpoints", |row| shown(row.object).into()).of("api.core.v1.Endpoints", "subsets"), AGE];
         COLUMNS
     }
 }
@@ -178,7 +179,7 @@ impl Rules for EndpointSlice {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("AddressType", |row| row.text("/addressType")),
+            column("AddressType", |row| row.text("/addressType")).of("api.discovery.v1.EndpointSlice", "addressType"),
             column("Ports", |row| {
                 let ports = items(row.object, "/ports").iter();
                 let ports: Vec<String> = ports
@@ -191,12 +192,14 @@ impl Rules for EndpointSlice {
                     })
                     .collect();
                 list_with_more(&ports, SHOWN_MAX).into()
-            }),
+            })
+            .of("api.discovery.v1.EndpointSlice", "ports"),
             column("Endpoints", |row| {
                 let endpoints = items(row.object, "/endpoints").iter();
                 let all: Vec<String> = endpoints.flat_map(|endpoint| texts(endpoint, "/addresses")).map(str::to_owned).collect();
                 list_with_more(&all, SHOWN_MAX).into()
-            }),
+            })
+            .of("api.discovery.v1.EndpointSlice", "endpoints"),
             AGE,
         ];
         COLUMNS

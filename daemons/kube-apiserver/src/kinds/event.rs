@@ -67,16 +67,17 @@ macro_rules! view {
 
             fn columns(&self) -> &'static [Column] {
                 const COLUMNS: &[Column] = &[
-                    column("Last Seen", |row| last_seen(row, &$names)),
-                    column("Type", |row| row.text("/type")),
-                    column("Reason", |row| row.text("/reason")),
-                    column("Object", |row| target(row, &$names).into()),
-                    wide("Subobject", |row| text(row.object, &format!("{}/fieldPath", $names.object)).into()),
-                    wide("Source", |row| source(row, &$names).into()),
-                    column("Message", |row| text(row.object, $names.message).trim().into()),
-                    wide("First Seen", |row| first_seen(row, &$names)),
-                    wide("Count", |row| count(row, &$names).into()),
-                    Column { format: "name", ..wide("Name", NAME.cell) },
+                    column("Last Seen", |row| last_seen(row, &$names)).of("api.core.v1.Event", "lastTimestamp"),
+                    column("Type", |row| row.text("/type")).of("api.core.v1.Event", "type"),
+                    column("Reason", |row| row.text("/reason")).of("api.core.v1.Event", "reason"),
+                    column("Object", |row| target(row, &$names).into()).of("api.core.v1.Event", "involvedObject"),
+                    wide("Subobject", |row| text(row.object, &format!("{}/fieldPath", $names.object)).into())
+                        .of("api.core.v1.ObjectReference", "fieldPath"),
+                    wide("Source", |row| source(row, &$names).into()).of("api.core.v1.Event", "source"),
+                    column("Message", |row| text(row.object, $names.message).trim().into()).of("api.core.v1.Event", "message"),
+                    wide("First Seen", |row| first_seen(row, &$names)).of("api.core.v1.Event", "firstTimestamp"),
+                    wide("Count", |row| count(row, &$names).into()).of("api.core.v1.Event", "count"),
+                    Column { priority: 1, ..NAME },
                 ];
                 COLUMNS
             }

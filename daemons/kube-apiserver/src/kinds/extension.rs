@@ -159,7 +159,8 @@ impl Rules for ApiService {
                 }
                 let service = &row.object["spec"]["service"];
                 format!("{}/{}", text(service, "/namespace"), text(service, "/name")).into()
-            }),
+            })
+            .says("The reference to the service that hosts this API endpoint."),
             column("Available", |row| {
                 let conditions = items(row.object, "/status/conditions");
                 let Some(condition) = conditions.iter().find(|c| text(c, "/type") == "Available") else {
@@ -169,7 +170,8 @@ impl Rules for ApiService {
                     (status @ "True", _) | (status, "") => status.into(),
                     (status, reason) => format!("{status} ({reason})").into(),
                 }
-            }),
+            })
+            .says("Whether this service is available."),
             AGE,
         ];
         COLUMNS

@@ -16,14 +16,18 @@ impl Rules for FlowSchema {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("PriorityLevel", |row| row.text("/spec/priorityLevelConfiguration/name")),
-            column("MatchingPrecedence", |row| row.int("/spec/matchingPrecedence")),
-            column("DistinguisherMethod", |row| row.text_or("/spec/distinguisherMethod/type", "<none>")),
+            column("PriorityLevel", |row| row.text("/spec/priorityLevelConfiguration/name"))
+                .of("api.flowcontrol.v1.PriorityLevelConfigurationReference", "name"),
+            column("MatchingPrecedence", |row| row.int("/spec/matchingPrecedence"))
+                .of("api.flowcontrol.v1.FlowSchemaSpec", "matchingPrecedence"),
+            column("DistinguisherMethod", |row| row.text_or("/spec/distinguisherMethod/type", "<none>"))
+                .of("api.flowcontrol.v1.FlowSchemaSpec", "distinguisherMethod"),
             AGE,
             column("MissingPL", |row| {
                 let dangling = items(row.object, "/status/conditions").iter().find(|c| text(c, "/type") == "Dangling");
                 dangling.map_or("?", |condition| text(condition, "/status")).into()
-            }),
+            })
+            .says("references a broken or non-existent PriorityLevelConfiguration"),
         ];
         COLUMNS
     }
@@ -39,11 +43,15 @@ impl Rules for PriorityLevel {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Type", |row| row.text("/spec/type")),
-            column("NominalConcurrencyShares", |row| amount(row, "/spec/limited/nominalConcurrencyShares")),
-            column("Queues", |row| amount(row, "/spec/limited/limitResponse/queuing/queues")),
-            column("HandSize", |row| amount(row, "/spec/limited/limitResponse/queuing/handSize")),
-            column("QueueLengthLimit", |row| amount(row, "/spec/limited/limitResponse/queuing/queueLengthLimit")),
+            column("Type", |row| row.text("/spec/type")).of("api.flowcontrol.v1.PriorityLevelConfigurationSpec", "type"),
+            column("NominalConcurrencyShares", |row| amount(row, "/spec/limited/nominalConcurrencyShares"))
+                .of("api.flowcontrol.v1.LimitedPriorityLevelConfiguration", "nominalConcurrencyShares"),
+            column("Queues", |row| amount(row, "/spec/limited/limitResponse/queuing/queues"))
+                .of("api.flowcontrol.v1.QueuingConfiguration", "queues"),
+            column("HandSize", |row| amount(row, "/spec/limited/limitResponse/queuing/handSize"))
+                .of("api.flowcontrol.v1.QueuingConfiguration", "handSize"),
+            column("QueueLengthLimit", |row| amount(row, "/spec/limited/limitResponse/queuing/queueLengthLimit"))
+                .of("api.flowcontrol.v1.QueuingConfiguration", "queueLengthLimit"),
             AGE,
         ];
         COLUMNS

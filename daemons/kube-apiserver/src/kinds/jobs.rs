@@ -4,7 +4,7 @@ use machinery::field::{FieldErrors, Path};
 use machinery::{meta, time};
 use serde_json::{Value, json};
 
-use super::table::{AGE, Column, NAME, column, integer, wide};
+use super::table::{AGE, Column, NAME, column, containers, images, integer, wide};
 use super::validate::{self, none_negative, one_of, required_one_of};
 use super::value::{count, ensure, fill, has, int, items, number, object_in, set, text, truth};
 use super::{Rules, Selectable, pod_validation};
@@ -113,17 +113,18 @@ impl Rules for Job {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", |row| status(row.object).into()),
-            column("Completions", |row| completions(row.object).into()),
+            column("Status", |row| status(row.object).into()).says("Status of the job."),
+            column("Completions", |row| completions(row.object).into()).of("api.batch.v1.JobStatus", "succeeded"),
             column("Duration", |row| {
                 let Ok(start) = time::parse(text(row.object, "/status/startTime")) else { return "".into() };
                 let end = time::parse(text(row.object, "/status/completionTime")).unwrap_or(row.now);
                 time::age(start, end).into()
-            }),
+            })
+            .says("Time required to complete the job."),
             AGE,
-            wide("Containers", |row| row.containers("/spec/template/spec/containers")),
-            wide("Images", |row| row.images("/spec/template/spec/containers")),
-            wide("Selector", |row| row.selector("/spec/selector")),
+            containers(|row| row.containers("/spec/template/spec/containers")),
+            images(|row| row.images("/spec/template/spec/containers")),
+            wide("Selector", |row| row.selector("/spec/selector")).of("api.batch.v1.JobSpec", "selector"),
         ];
         COLUMNS
     }
@@ -236,20 +237,22 @@ impl Rules for CronJob {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Schedule", |row| row.text("/spec/schedule")),
-            column("Timezone", |row| row.text_or("/spec/timeZone", "<none>")),
+            column("Schedule", |row| row.text("/spec/schedule")).of("api.batch.v1.CronJobSpec", "schedule"),
+            column("Timezone", |row| row.text_or("/spec/timeZone", "<none>")).of("api.batch.v1.CronJobSpec", "timeZone"),
             Column {
                 kind: "boolean",
                 ..column("Suspend", |row| if truth(row.object, "/spec/suspend") { "True" } else { "False" }.into())
+                    .of("api.batch.v1.CronJobSpec", "suspend")
             },
-            integer("Active", |row| row.count("/status/active")),
+            integer("Active", |row| row.count("/status/active")).of("api.batch.v1.CronJobStatus", "active"),
             column("Last Schedule", |row| {
                 if row.has("/status/lastScheduleTime") { row.since("/status/lastScheduleTime") } else { json!("<none>") }
-            }),
+            })
+            .of("api.batch.v1.CronJobStatus", "lastScheduleTime"),
             AGE,
-            wide("Containers", |row| row.containers("/spec/jobTemplate/spec/template/spec/containers")),
-            wide("Images", |row| row.images("/spec/jobTemplate/spec/template/spec/containers")),
-            wide("Selector", |row| row.selector("/spec/jobTemplate/spec/selector")),
+            containers(|row| row.containers("/spec/jobTemplate/spec/template/spec/containers")),
+            images(|row| row.images("/spec/jobTemplate/spec/template/spec/containers")),
+            wide("Selector", |row| row.selector("/spec/jobTemplate/spec/selector")).of("api.batch.v1.JobSpec", "selector"),
         ];
         COLUMNS
     }

@@ -22,7 +22,11 @@ impl Rules for Lease {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Holder", |row| row.text("/spec/holderIdentity")), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Holder", |row| row.text("/spec/holderIdentity")).of("api.coordination.v1.LeaseSpec", "holderIdentity"),
+            AGE,
+        ];
         COLUMNS
     }
 }

@@ -93,6 +93,10 @@ pub trait Rules: Send + Sync + 'static {
     fn has_generation(&self) -> bool {
         false
     }
+    /// Whether it counts this change of the metadata too.
+    fn counts_metadata(&self, _new: &Value, _old: &Value) -> bool {
+        false
+    }
 }
 
 /// A kind that only has columns.
@@ -167,7 +171,8 @@ fn rules(group: &str, kind: &str) -> &'static dyn Rules {
         ("node.k8s.io", "RuntimeClass") => &scheduling::RuntimeClass,
         ("policy", "PodDisruptionBudget") => &policy::PodDisruptionBudget,
         ("rbac.authorization.k8s.io", "ClusterRole" | "Role") => &rbac::Role,
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding" | "RoleBinding") => &rbac::Binding,
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => &rbac::CLUSTER_ROLE_BINDING,
+        ("rbac.authorization.k8s.io", "RoleBinding") => &rbac::ROLE_BINDING,
         ("resource.k8s.io", "DeviceClass") => &devices::DeviceClass,
         ("resource.k8s.io", "ResourceClaim") => &devices::ResourceClaim,
         ("resource.k8s.io", "ResourceClaimTemplate") => &Columns(table::NAME_AND_AGE),
@@ -175,7 +180,6 @@ fn rules(group: &str, kind: &str) -> &'static dyn Rules {
         ("scheduling.k8s.io", "PriorityClass") => &scheduling::PriorityClass,
         ("storage.k8s.io", "CSIDriver") => &storage::CsiDriver,
         ("storage.k8s.io", "CSINode") => &Columns(storage::CSI_NODE),
-        ("storage.k8s.io", "CSIStorageCapacity") => &Columns(storage::CSI_STORAGE_CAPACITY),
         ("storage.k8s.io", "StorageClass") => &storage::StorageClass,
         ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
         ("storage.k8s.io", "VolumeAttributesClass") => &Columns(storage::VOLUME_ATTRIBUTES_CLASS),
@@ -245,7 +249,7 @@ impl Strategy {
         if self.rules.has_generation() {
             // A custom resource without that subresource has a status like any other field.
             let status = self.is_custom() && !self.has_status && new.get("status") != old.get("status");
-            let changed = subresource != "status" && (status || is_changed(new, old));
+            let changed = subresource != "status" && (status || is_changed(new, old) || self.rules.counts_metadata(new, old));
             let generation = meta::generation(old) + i64::from(changed);
             meta::metadata_mut(new).insert("generation".to_owned(), json!(generation));
         }

@@ -73,7 +73,8 @@ impl Rules for Namespace {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Status", |row| row.text("/status/phase")), AGE];
+        const COLUMNS: &[Column] =
+            &[NAME, column("Status", |row| row.text("/status/phase")).says("The status of the namespace"), AGE];
         COLUMNS
     }
 }

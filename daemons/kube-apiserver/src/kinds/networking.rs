@@ -74,10 +74,14 @@ impl Rules for Ingress {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Class", |row| row.text_or("/spec/ingressClassName", "<none>")),
-            column("Hosts", |row| hosts(row.object).into()),
-            column("Address", |row| load_balancer(row.object).into_iter().collect::<Vec<_>>().join(",").into()),
-            column("Ports", |row| if items(row.object, "/spec/tls").is_empty() { "80" } else { "80, 443" }.into()),
+            column("Class", |row| row.text_or("/spec/ingressClassName", "<none>"))
+                .says("The name of the IngressClass resource that should be used for additional configuration"),
+            column("Hosts", |row| hosts(row.object).into())
+                .says("Hosts that incoming requests are matched against before the ingress rule"),
+            column("Address", |row| load_balancer(row.object).into_iter().collect::<Vec<_>>().join(",").into())
+                .says("Address is a list containing ingress points for the load-balancer"),
+            column("Ports", |row| if items(row.object, "/spec/tls").is_empty() { "80" } else { "80, 443" }.into())
+                .says("Ports of TLS configurations that open"),
             AGE,
         ];
         COLUMNS
@@ -146,7 +150,8 @@ impl Rules for IngressClass {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             Column { cell: |row| named(row.object, &["ingressclass.kubernetes.io/is-default-class"]).into(), ..NAME },
-            column("Controller", |row| row.text("/spec/controller")),
+            column("Controller", |row| row.text("/spec/controller"))
+                .says("Controller that is responsible for handling this class"),
             column("Parameters", |row| {
                 if !row.has("/spec/parameters") {
                     return "<none>".into();
@@ -154,7 +159,8 @@ impl Rules for IngressClass {
                 let part = |name: &str| text(row.object, &format!("/spec/parameters/{name}"));
                 let group = if part("apiGroup").is_empty() { String::new() } else { format!(".{}", part("apiGroup")) };
                 format!("{}{group}/{}", part("kind"), part("name")).into()
-            }),
+            })
+            .says("A reference to a resource with additional parameters"),
             AGE,
         ];
         COLUMNS
@@ -223,7 +229,12 @@ impl Rules for NetworkPolicy {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("Pod-Selector", |row| row.selector("/spec/podSelector")), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("Pod-Selector", |row| row.selector("/spec/podSelector"))
+                .of("api.networking.v1.NetworkPolicySpec", "podSelector"),
+            AGE,
+        ];
         COLUMNS
     }
 }

@@ -86,15 +86,18 @@ impl Rules for Node {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", |row| status(row.object).into()),
-            column("Roles", |row| roles(row.object).into()),
+            column("Status", |row| status(row.object).into()).says("The status of the node"),
+            column("Roles", |row| roles(row.object).into()).says("The roles of the node"),
             AGE,
-            column("Version", |row| row.text("/status/nodeInfo/kubeletVersion")),
-            wide("Internal-IP", |row| address(row.object, "InternalIP")),
-            wide("External-IP", |row| address(row.object, "ExternalIP")),
-            wide("OS-Image", |row| row.text_or("/status/nodeInfo/osImage", "<unknown>")),
-            wide("Kernel-Version", |row| kernel(row.object).into()),
-            wide("Container-Runtime", |row| row.text_or("/status/nodeInfo/containerRuntimeVersion", "<unknown>")),
+            column("Version", |row| row.text("/status/nodeInfo/kubeletVersion"))
+                .of("api.core.v1.NodeSystemInfo", "kubeletVersion"),
+            wide("Internal-IP", |row| address(row.object, "InternalIP")).of("api.core.v1.NodeStatus", "addresses"),
+            wide("External-IP", |row| address(row.object, "ExternalIP")).of("api.core.v1.NodeStatus", "addresses"),
+            wide("OS-Image", |row| row.text_or("/status/nodeInfo/osImage", "<unknown>"))
+                .of("api.core.v1.NodeSystemInfo", "osImage"),
+            wide("Kernel-Version", |row| kernel(row.object).into()).of("api.core.v1.NodeSystemInfo", "kernelVersion"),
+            wide("Container-Runtime", |row| row.text_or("/status/nodeInfo/containerRuntimeVersion", "<unknown>"))
+                .of("api.core.v1.NodeSystemInfo", "containerRuntimeVersion"),
         ];
         COLUMNS
     }
@@ -148,9 +151,11 @@ pub(super) const COMPONENT_STATUS: &[Column] = &[
         Some("True") => "Healthy".into(),
         Some(_) => "Unhealthy".into(),
         None => "Unknown".into(),
-    }),
-    column("Message", |row| healthy(row.object).map_or("", |c| text(c, "/message")).into()),
-    column("Error", |row| healthy(row.object).map_or("", |c| text(c, "/error")).into()),
+    })
+    .says("Status of the component conditions"),
+    column("Message", |row| healthy(row.object).map_or("", |c| text(c, "/message")).into())
+        .says("Message of the component conditions"),
+    column("Error", |row| healthy(row.object).map_or("", |c| text(c, "/error")).into()).says("Error of the component conditions"),
 ];
 
 fn healthy(status: &Value) -> Option<&Value> {

@@ -121,14 +121,19 @@ impl Rules for Pod {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Ready", |row| Summary::of(row).ready().into()),
-            column("Status", |row| Summary::of(row).reason.into()),
-            column("Restarts", |row| Summary::of(row).restarts(row.now).into()),
+            column("Ready", |row| Summary::of(row).ready().into())
+                .says("The aggregate readiness state of this pod for accepting traffic."),
+            column("Status", |row| Summary::of(row).reason.into()).says("The aggregate status of the containers in this pod."),
+            column("Restarts", |row| Summary::of(row).restarts(row.now).into()).says(
+                "The number of times the containers in this pod have been restarted and when the last container in this pod \
+                 has restarted.",
+            ),
             AGE,
-            wide("IP", |row| or_none(pod_ip(row.object))),
-            wide("Node", |row| row.text_or("/spec/nodeName", "<none>")),
-            wide("Nominated Node", |row| row.text_or("/status/nominatedNodeName", "<none>")),
-            wide("Readiness Gates", |row| or_none(&readiness_gates(row.object))),
+            wide("IP", |row| or_none(pod_ip(row.object))).of("api.core.v1.PodStatus", "podIP"),
+            wide("Node", |row| row.text_or("/spec/nodeName", "<none>")).of("api.core.v1.PodSpec", "nodeName"),
+            wide("Nominated Node", |row| row.text_or("/status/nominatedNodeName", "<none>"))
+                .of("api.core.v1.PodStatus", "nominatedNodeName"),
+            wide("Readiness Gates", |row| or_none(&readiness_gates(row.object))).of("api.core.v1.PodSpec", "readinessGates"),
         ];
         COLUMNS
     }

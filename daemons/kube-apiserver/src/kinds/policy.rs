@@ -40,9 +40,12 @@ impl Rules for PodDisruptionBudget {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Min Available", |row| amount(row, "/spec/minAvailable")),
-            column("Max Unavailable", |row| amount(row, "/spec/maxUnavailable")),
-            integer("Allowed Disruptions", |row| row.int("/status/disruptionsAllowed")),
+            column("Min Available", |row| amount(row, "/spec/minAvailable"))
+                .says("The minimum number of pods that must be available."),
+            column("Max Unavailable", |row| amount(row, "/spec/maxUnavailable"))
+                .says("The maximum number of pods that may be unavailable."),
+            integer("Allowed Disruptions", |row| row.int("/status/disruptionsAllowed"))
+                .says("Calculated number of pods that may be disrupted at this time."),
             AGE,
         ];
         COLUMNS

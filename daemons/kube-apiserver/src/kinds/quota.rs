@@ -169,8 +169,11 @@ impl Rules for ResourceQuota {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Request", |row| usage(row.object, false).into()),
-            column("Limit", |row| usage(row.object, true).into()),
+            column("Request", |row| usage(row.object, false).into())
+                .says("Request represents a minimum amount of cpu/memory that a container may consume."),
+            column("Limit", |row| usage(row.object, true).into()).says(
+                "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+            ),
             AGE,
         ];
         COLUMNS

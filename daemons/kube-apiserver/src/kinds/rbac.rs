@@ -57,7 +57,39 @@ impl Rules for Role {
     }
 }
 
-pub(super) struct Binding;
+/// A binding of a role to subjects.
+pub(super) struct Binding {
+    columns: &'static [Column],
+}
+
+pub(super) const ROLE_BINDING: Binding = Binding {
+    columns: &binding_columns(
+        "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot \
+         be resolved, the Authorizer must return an error.",
+        ["Users in the roleBinding", "Groups in the roleBinding", "ServiceAccounts in the roleBinding"],
+    ),
+};
+
+pub(super) const CLUSTER_ROLE_BINDING: Binding = Binding {
+    columns: &binding_columns(
+        "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must \
+         return an error.",
+        ["Users in the clusterRoleBinding", "Groups in the clusterRoleBinding", "ServiceAccounts in the clusterRoleBinding"],
+    ),
+};
+
+/// The columns of a binding, which say so of its role and of its subjects.
+const fn binding_columns(role: &'static str, [users, groups, accounts]: [&'static str; 3]) -> [Column; 6] {
+    [
+        NAME,
+        column("Role", |row| format!("{}/{}", text(row.object, "/roleRef/kind"), text(row.object, "/roleRef/name")).into())
+            .says(role),
+        AGE,
+        wide("Users", |row| subjects(row.object, "User").into()).says(users),
+        wide("Groups", |row| subjects(row.object, "Group").into()).says(groups),
+        wide("ServiceAccounts", |row| subjects(row.object, "ServiceAccount").into()).says(accounts),
+    ]
+}
 
 impl Rules for Binding {
     fn validate(&self, binding: &Value, errors: &mut FieldErrors) {
@@ -111,15 +143,7 @@ impl Rules for Binding {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            NAME,
-            column("Role", |row| format!("{}/{}", text(row.object, "/roleRef/kind"), text(row.object, "/roleRef/name")).into()),
-            AGE,
-            wide("Users", |row| subjects(row.object, "User").into()),
-            wide("Groups", |row| subjects(row.object, "Group").into()),
-            wide("ServiceAccounts", |row| subjects(row.object, "ServiceAccount").into()),
-        ];
-        COLUMNS
+        self.columns
     }
 }
 

@@ -5,7 +5,7 @@ use machinery::{meta, names};
 use serde_json::Value;
 
 use super::Rules;
-use super::table::{AGE, Column, NAME, boolean, column, integer, wide};
+use super::table::{AGE, Column, NAME, boolean, column, integer};
 use super::validate::{self, one_of};
 use super::value::{int, text};
 
@@ -47,10 +47,11 @@ impl Rules for PriorityClass {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            integer("Value", |row| row.int("/value")),
-            boolean("Global-Default", |row| row.truth("/globalDefault")),
+            integer("Value", |row| row.int("/value")).of("api.scheduling.v1.PriorityClass", "value"),
+            boolean("Global-Default", |row| row.truth("/globalDefault")).of("api.scheduling.v1.PriorityClass", "globalDefault"),
             AGE,
-            wide("PreemptionPolicy", |row| row.text("/preemptionPolicy")),
+            column("PreemptionPolicy", |row| row.text("/preemptionPolicy"))
+                .of("api.scheduling.v1.PriorityClass", "preemptionPolicy"),
         ];
         COLUMNS
     }

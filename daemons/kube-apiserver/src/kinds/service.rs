@@ -116,12 +116,12 @@ impl Rules for Service {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Type", |row| row.text("/spec/type")),
-            column("Cluster-IP", |row| row.text_or("/spec/clusterIPs/0", "<none>")),
-            column("External-IP", |row| external_ip(row.object).into()),
-            column("Port(s)", |row| ports(row.object).into()),
+            column("Type", |row| row.text("/spec/type")).of("api.core.v1.ServiceSpec", "type"),
+            column("Cluster-IP", |row| row.text_or("/spec/clusterIPs/0", "<none>")).of("api.core.v1.ServiceSpec", "clusterIP"),
+            column("External-IP", |row| external_ip(row.object).into()).of("api.core.v1.ServiceSpec", "externalIPs"),
+            column("Port(s)", |row| ports(row.object).into()).of("api.core.v1.ServiceSpec", "ports"),
             AGE,
-            wide("Selector", |row| row.labels("/spec/selector")),
+            wide("Selector", |row| row.labels("/spec/selector")).of("api.core.v1.ServiceSpec", "selector"),
         ];
         COLUMNS
     }

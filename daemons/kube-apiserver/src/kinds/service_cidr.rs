@@ -38,7 +38,12 @@ impl Rules for ServiceCidr {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[NAME, column("CIDRs", |row| texts(row.object, "/spec/cidrs").join(",").into()), AGE];
+        const COLUMNS: &[Column] = &[
+            NAME,
+            column("CIDRs", |row| texts(row.object, "/spec/cidrs").join(",").into())
+                .of("api.networking.v1.ServiceCIDRSpec", "cidrs"),
+            AGE,
+        ];
         COLUMNS
     }
 }
@@ -109,8 +114,8 @@ impl Rules for IpAddress {
                     }
                 }
                 format!("{}/{}", shown.to_lowercase(), part("name")).into()
-            }),
-            AGE,
+            })
+            .of("api.networking.v1.IPAddressSpec", "parentRef"),
         ];
         COLUMNS
     }

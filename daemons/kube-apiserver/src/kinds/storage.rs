@@ -32,10 +32,13 @@ impl Rules for StorageClass {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             Column { cell: |row| named(row.object, IS_DEFAULT).into(), ..NAME },
-            column("Provisioner", |row| row.text("/provisioner")),
-            column("ReclaimPolicy", |row| row.text_or("/reclaimPolicy", "Delete")),
-            column("VolumeBindingMode", |row| row.text_or("/volumeBindingMode", "Immediate")),
-            column("AllowVolumeExpansion", |row| row.truth("/allowVolumeExpansion")),
+            column("Provisioner", |row| row.text("/provisioner")).of("api.storage.v1.StorageClass", "provisioner"),
+            column("ReclaimPolicy", |row| row.text_or("/reclaimPolicy", "Delete"))
+                .of("api.storage.v1.StorageClass", "reclaimPolicy"),
+            column("VolumeBindingMode", |row| row.text_or("/volumeBindingMode", "Immediate"))
+                .of("api.storage.v1.StorageClass", "volumeBindingMode"),
+            column("AllowVolumeExpansion", |row| row.truth("/allowVolumeExpansion"))
+                .of("api.storage.v1.StorageClass", "allowVolumeExpansion"),
             AGE,
         ];
         COLUMNS
@@ -73,9 +76,12 @@ impl Rules for CsiDriver {
             NAME,
             boolean("AttachRequired", |row| {
                 (!row.has("/spec/attachRequired") || truth(row.object, "/spec/attachRequired")).into()
-            }),
-            boolean("PodInfoOnMount", |row| row.truth("/spec/podInfoOnMount")),
-            boolean("StorageCapacity", |row| row.truth("/spec/storageCapacity")),
+            })
+            .of("api.storage.v1.CSIDriverSpec", "attachRequired"),
+            boolean("PodInfoOnMount", |row| row.truth("/spec/podInfoOnMount"))
+                .of("api.storage.v1.CSIDriverSpec", "podInfoOnMount"),
+            boolean("StorageCapacity", |row| row.truth("/spec/storageCapacity"))
+                .of("api.storage.v1.CSIDriverSpec", "storageCapacity"),
             column("TokenRequests", |row| {
                 if !row.has("/spec/tokenRequests") {
                     return "<unset>".into();
@@ -83,12 +89,15 @@ impl Rules for CsiDriver {
                 let audiences: Vec<&str> =
                     items(row.object, "/spec/tokenRequests").iter().map(|t| text(t, "/audience")).collect();
                 audiences.join(",").into()
-            }),
-            boolean("RequiresRepublish", |row| row.truth("/spec/requiresRepublish")),
+            })
+            .of("api.storage.v1.CSIDriverSpec", "tokenRequests"),
+            boolean("RequiresRepublish", |row| row.truth("/spec/requiresRepublish"))
+                .of("api.storage.v1.CSIDriverSpec", "requiresRepublish"),
             column("Modes", |row| match texts(row.object, "/spec/volumeLifecycleModes").join(",") {
                 modes if modes.is_empty() => "<none>".into(),
                 modes => modes.into(),
-            }),
+            })
+            .of("api.storage.v1.CSIDriverSpec", "volumeLifecycleModes"),
             AGE,
         ];
         COLUMNS
@@ -121,22 +130,26 @@ impl Rules for VolumeAttachment {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            Column { format: "name", ..column("Attacher", |row| row.text("/spec/attacher")) },
-            column("PV", |row| row.text("/spec/source/persistentVolumeName")),
-            column("Node", |row| row.text("/spec/nodeName")),
-            boolean("Attached", |row| row.truth("/status/attached")),
+            Column {
+                format: "name",
+                ..column("Attacher", |row| row.text("/spec/attacher")).of("api.storage.v1.VolumeAttachmentSpec", "attacher")
+            },
+            column("PV", |row| row.text("/spec/source/persistentVolumeName"))
+                .of("api.storage.v1.VolumeAttachmentSource", "persistentVolumeName"),
+            column("Node", |row| row.text("/spec/nodeName")).of("api.storage.v1.VolumeAttachmentSpec", "nodeName"),
+            boolean("Attached", |row| row.truth("/status/attached")).of("api.storage.v1.VolumeAttachmentStatus", "attached"),
             AGE,
         ];
         COLUMNS
     }
 }
 
-pub(super) const CSI_NODE: &[Column] = &[NAME, integer("Drivers", |row| row.count("/spec/drivers")), AGE];
-
-pub(super) const CSI_STORAGE_CAPACITY: &[Column] = &[
+pub(super) const CSI_NODE: &[Column] = &[
     NAME,
-    column("StorageClassName", |row| row.text("/storageClassName")),
-    column("Capacity", |row| row.text_or("/capacity", "<unset>")),
+    integer("Drivers", |row| row.count("/spec/drivers"))
+        .says("Drivers indicates the number of CSI drivers registered on the node"),
+    AGE,
 ];
 
-pub(super) const VOLUME_ATTRIBUTES_CLASS: &[Column] = &[NAME, column("DriverName", |row| row.text("/driverName")), AGE];
+pub(super) const VOLUME_ATTRIBUTES_CLASS: &[Column] =
+    &[NAME, column("DriverName", |row| row.text("/driverName")).of("api.storage.v1.VolumeAttributesClass", "driverName"), AGE];

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use machinery::selector::LabelSelector;
 use machinery::{meta, time};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::value::{count, entries, has, int, items, text};
 
@@ -15,35 +15,47 @@ pub struct Column {
     pub kind: &'static str,
     /// `name` for the column that identifies the object, else empty.
     pub format: &'static str,
-    pub description: &'static str,
+    pub(super) description: Description,
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
     pub(super) cell: Cell,
 }
 
+/// What a column says of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Description {
+    Text(&'static str),
+    /// What the schema says of this field of this type.
+    Field(&'static str, &'static str),
+}
+
 type Cell = fn(&Row<'_>) -> Value;
+
+const OBJECT_META: &str = "apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 pub(super) const NAME: Column = Column {
     name: "Name",
     kind: "string",
     format: "name",
-    description: "Name must be unique within a namespace.",
+    description: Description::Field(OBJECT_META, "name"),
     priority: 0,
     cell: |row| row.text("/metadata/name"),
 };
 
-pub(super) const AGE: Column =
-    Column { description: "CreationTimestamp is the time at which the object was created.", ..column("Age", |row| row.age()) };
+pub(super) const AGE: Column = column("Age", |row| row.age()).of(OBJECT_META, "creationTimestamp");
 
 /// What a kind without columns of its own shows.
-pub(super) const GENERIC: &[Column] =
-    &[NAME, Column { kind: "date", ..column("Created At", |row| row.text("/metadata/creationTimestamp")) }];
+pub(super) const GENERIC: &[Column] = &[
+    NAME,
+    Column { kind: "date", ..column("Created At", |row| row.text("/metadata/creationTimestamp")) }
+        .of(OBJECT_META, "creationTimestamp"),
+];
 
 /// What a kind shows whose objects differ in nothing that fits a column.
 pub(super) const NAME_AND_AGE: &[Column] = &[NAME, AGE];
 
 pub(super) const fn column(name: &'static str, cell: Cell) -> Column {
-    Column { name, kind: "string", format: "", description: "", priority: 0, cell }
+    Column { name, kind: "string", format: "", description: Description::Text(""), priority: 0, cell }
 }
 
 pub(super) const fn integer(name: &'static str, cell: Cell) -> Column {
@@ -57,6 +69,43 @@ pub(super) const fn boolean(name: &'static str, cell: Cell) -> Column {
 /// A column that is shown with `-o wide` only.
 pub(super) const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { priority: 1, ..column(name, cell) }
+}
+
+/// The names of a template's containers.
+pub(super) const fn containers(cell: Cell) -> Column {
+    wide("Containers", cell).says("Names of each container in the template.")
+}
+
+/// Their images.
+pub(super) const fn images(cell: Cell) -> Column {
+    wide("Images", cell).says("Images referenced by each container in the template.")
+}
+
+impl Column {
+    /// The column, described so.
+    pub(super) const fn says(self, text: &'static str) -> Self {
+        Self { description: Description::Text(text), ..self }
+    }
+
+    /// The column, described as this field of this type of the schema.
+    pub(super) const fn of(self, ty: &'static str, field: &'static str) -> Self {
+        Self { description: Description::Field(ty, field), ..self }
+    }
+
+    /// The column as the head of a table has it.
+    pub fn definition(&self) -> Value {
+        let description = match self.description {
+            Description::Text(text) => text.into(),
+            Description::Field(ty, field) => schema::docs::of_field(ty, field).unwrap_or_default(),
+        };
+        json!({
+            "name": self.name,
+            "type": self.kind,
+            "format": self.format,
+            "description": description,
+            "priority": self.priority,
+        })
+    }
 }
 
 /// The object of one row, and the time that ages are counted from.

@@ -97,21 +97,27 @@ impl Rules for PersistentVolume {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Capacity", |row| row.text_or("/spec/capacity/storage", "0")),
-            column("Access Modes", |row| short_modes(row.object, "/spec/accessModes").into()),
-            column("Reclaim Policy", |row| row.text("/spec/persistentVolumeReclaimPolicy")),
-            column("Status", phase),
+            column("Capacity", |row| row.text_or("/spec/capacity/storage", "0"))
+                .of("api.core.v1.PersistentVolumeSpec", "capacity"),
+            column("Access Modes", |row| short_modes(row.object, "/spec/accessModes").into())
+                .of("api.core.v1.PersistentVolumeSpec", "accessModes"),
+            column("Reclaim Policy", |row| row.text("/spec/persistentVolumeReclaimPolicy"))
+                .of("api.core.v1.PersistentVolumeSpec", "persistentVolumeReclaimPolicy"),
+            column("Status", phase).of("api.core.v1.PersistentVolumeStatus", "phase"),
             column("Claim", |row| {
                 if !row.has("/spec/claimRef") {
                     return "".into();
                 }
                 format!("{}/{}", text(row.object, "/spec/claimRef/namespace"), text(row.object, "/spec/claimRef/name")).into()
-            }),
-            column("StorageClass", |row| class(row.object).into()),
-            column("VolumeAttributesClass", |row| row.text_or("/spec/volumeAttributesClassName", "<unset>")),
-            column("Reason", |row| row.text("/status/reason")),
+            })
+            .of("api.core.v1.PersistentVolumeSpec", "claimRef"),
+            column("StorageClass", |row| class(row.object).into()).says("StorageClass of the pv"),
+            column("VolumeAttributesClass", |row| row.text_or("/spec/volumeAttributesClassName", "<unset>"))
+                .says("VolumeAttributesClass of the pv"),
+            column("Reason", |row| row.text("/status/reason")).of("api.core.v1.PersistentVolumeStatus", "reason"),
             AGE,
-            wide("VolumeMode", |row| row.text_or("/spec/volumeMode", "<unset>")),
+            wide("VolumeMode", |row| row.text_or("/spec/volumeMode", "<unset>"))
+                .of("api.core.v1.PersistentVolumeSpec", "volumeMode"),
         ];
         COLUMNS
     }
@@ -217,16 +223,20 @@ impl Rules for PersistentVolumeClaim {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Status", phase),
-            column("Volume", |row| row.text("/spec/volumeName")),
-            column("Capacity", |row| if is_bound(row.object) { row.text_or("/status/capacity/storage", "0") } else { "".into() }),
+            column("Status", phase).of("api.core.v1.PersistentVolumeClaimStatus", "phase"),
+            column("Volume", |row| row.text("/spec/volumeName")).of("api.core.v1.PersistentVolumeClaimSpec", "volumeName"),
+            column("Capacity", |row| if is_bound(row.object) { row.text_or("/status/capacity/storage", "0") } else { "".into() })
+                .of("api.core.v1.PersistentVolumeClaimStatus", "capacity"),
             column("Access Modes", |row| {
                 if is_bound(row.object) { short_modes(row.object, "/status/accessModes").into() } else { "".into() }
-            }),
-            column("StorageClass", |row| class(row.object).into()),
-            column("VolumeAttributesClass", |row| row.text_or("/spec/volumeAttributesClassName", "<unset>")),
+            })
+            .of("api.core.v1.PersistentVolumeClaimStatus", "accessModes"),
+            column("StorageClass", |row| class(row.object).into()).says("StorageClass of the pvc"),
+            column("VolumeAttributesClass", |row| row.text_or("/spec/volumeAttributesClassName", "<unset>"))
+                .says("VolumeAttributesClass of the pvc"),
             AGE,
-            wide("VolumeMode", |row| row.text_or("/spec/volumeMode", "<unset>")),
+            wide("VolumeMode", |row| row.text_or("/spec/volumeMode", "<unset>"))
+                .of("api.core.v1.PersistentVolumeClaimSpec", "volumeMode"),
         ];
         COLUMNS
     }

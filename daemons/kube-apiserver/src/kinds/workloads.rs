@@ -4,7 +4,7 @@ use machinery::field::{FieldErrors, Path};
 use machinery::meta;
 use serde_json::{Value, json};
 
-use super::table::{AGE, Column, NAME, column, integer, wide};
+use super::table::{AGE, Column, NAME, column, containers, images, integer, wide};
 use super::validate::{self, none_negative};
 use super::value::{count, ensure, fill, has, int, number, object_in, set, text};
 use super::{Rules, Selectable, pod_validation};
@@ -63,16 +63,22 @@ impl Rules for Deployment {
         true
     }
 
+    /// A rollout is undone and paused through annotations: its controller waits to see them.
+    fn counts_metadata(&self, new: &Value, old: &Value) -> bool {
+        !meta::annotations(new).into_iter().flatten().eq(meta::annotations(old).into_iter().flatten())
+    }
+
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Ready", |row| ready(row.object).into()),
-            column("Up-to-date", |row| row.int("/status/updatedReplicas")),
-            column("Available", |row| row.int("/status/availableReplicas")),
+            column("Ready", |row| ready(row.object).into()).says("Number of the pod with ready state"),
+            column("Up-to-date", |row| row.int("/status/updatedReplicas")).of("api.apps.v1.DeploymentStatus", "updatedReplicas"),
+            column("Available", |row| row.int("/status/availableReplicas"))
+                .of("api.apps.v1.DeploymentStatus", "availableReplicas"),
             AGE,
-            wide("Containers", |row| row.containers("/spec/template/spec/containers")),
-            wide("Images", |row| row.images("/spec/template/spec/containers")),
-            wide("Selector", |row| row.selector("/spec/selector")),
+            containers(|row| row.containers("/spec/template/spec/containers")),
+            images(|row| row.images("/spec/template/spec/containers")),
+            wide("Selector", |row| row.selector("/spec/selector")).of("api.apps.v1.DeploymentSpec", "selector"),
         ];
         COLUMNS
     }
@@ -97,16 +103,19 @@ fn ready(object: &Value) -> String {
     format!("{}/{}", int(object, "/status/readyReplicas"), int(object, "/spec/replicas"))
 }
 
-const REPLICA_COLUMNS: &[Column] = &[
-    NAME,
-    integer("Desired", |row| row.int("/spec/replicas")),
-    integer("Current", |row| row.int("/status/replicas")),
-    integer("Ready", |row| row.int("/status/readyReplicas")),
-    AGE,
-    wide("Containers", |row| row.containers("/spec/template/spec/containers")),
-    wide("Images", |row| row.images("/spec/template/spec/containers")),
-    wide("Selector", |row| row.selector("/spec/selector")),
-];
+/// The columns of what keeps a number of pods; `spec` and `status` are its types.
+const fn replica_columns(spec: &'static str, status: &'static str, selector: Column) -> [Column; 8] {
+    [
+        NAME,
+        integer("Desired", |row| row.int("/spec/replicas")).of(spec, "replicas"),
+        integer("Current", |row| row.int("/status/replicas")).of(status, "replicas"),
+        integer("Ready", |row| row.int("/status/readyReplicas")).of(status, "readyReplicas"),
+        AGE,
+        containers(|row| row.containers("/spec/template/spec/containers")),
+        images(|row| row.images("/spec/template/spec/containers")),
+        selector.of(spec, "selector"),
+    ]
+}
 
 pub(super) struct ReplicaSet;
 
@@ -143,7 +152,12 @@ impl Rules for ReplicaSet {
     }
 
     fn columns(&self) -> &'static [Column] {
-        REPLICA_COLUMNS
+        const COLUMNS: &[Column] = &replica_columns(
+            "api.apps.v1.ReplicaSetSpec",
+            "api.apps.v1.ReplicaSetStatus",
+            wide("Selector", |row| row.selector("/spec/selector")),
+        );
+        COLUMNS
     }
 }
 
@@ -222,16 +236,11 @@ impl Rules for ReplicationController {
     }
 
     fn columns(&self) -> &'static [Column] {
-        const COLUMNS: &[Column] = &[
-            REPLICA_COLUMNS[0],
-            REPLICA_COLUMNS[1],
-            REPLICA_COLUMNS[2],
-            REPLICA_COLUMNS[3],
-            REPLICA_COLUMNS[4],
-            REPLICA_COLUMNS[5],
-            REPLICA_COLUMNS[6],
+        const COLUMNS: &[Column] = &replica_columns(
+            "api.core.v1.ReplicationControllerSpec",
+            "api.core.v1.ReplicationControllerStatus",
             wide("Selector", |row| row.labels("/spec/selector")),
-        ];
+        );
         COLUMNS
     }
 }
@@ -311,16 +320,20 @@ impl Rules for DaemonSet {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            integer("Desired", |row| row.int("/status/desiredNumberScheduled")),
-            integer("Current", |row| row.int("/status/currentNumberScheduled")),
-            integer("Ready", |row| row.int("/status/numberReady")),
-            integer("Up-to-date", |row| row.int("/status/updatedNumberScheduled")),
-            integer("Available", |row| row.int("/status/numberAvailable")),
-            column("Node Selector", |row| row.labels("/spec/template/spec/nodeSelector")),
+            integer("Desired", |row| row.int("/status/desiredNumberScheduled"))
+                .of("api.apps.v1.DaemonSetStatus", "desiredNumberScheduled"),
+            integer("Current", |row| row.int("/status/currentNumberScheduled"))
+                .of("api.apps.v1.DaemonSetStatus", "currentNumberScheduled"),
+            integer("Ready", |row| row.int("/status/numberReady")).of("api.apps.v1.DaemonSetStatus", "numberReady"),
+            integer("Up-to-date", |row| row.int("/status/updatedNumberScheduled"))
+                .of("api.apps.v1.DaemonSetStatus", "updatedNumberScheduled"),
+            integer("Available", |row| row.int("/status/numberAvailable")).of("api.apps.v1.DaemonSetStatus", "numberAvailable"),
+            column("Node Selector", |row| row.labels("/spec/template/spec/nodeSelector"))
+                .of("api.core.v1.PodSpec", "nodeSelector"),
             AGE,
-            wide("Containers", |row| row.containers("/spec/template/spec/containers")),
-            wide("Images", |row| row.images("/spec/template/spec/containers")),
-            wide("Selector", |row| row.selector("/spec/selector")),
+            containers(|row| row.containers("/spec/template/spec/containers")),
+            images(|row| row.images("/spec/template/spec/containers")),
+            wide("Selector", |row| row.selector("/spec/selector")).of("api.apps.v1.DaemonSetSpec", "selector"),
         ];
         COLUMNS
     }
@@ -418,10 +431,10 @@ impl Rules for StatefulSet {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Ready", |row| ready(row.object).into()),
+            column("Ready", |row| ready(row.object).into()).says("Number of the pod with ready state"),
             AGE,
-            wide("Containers", |row| row.containers("/spec/template/spec/containers")),
-            wide("Images", |row| row.images("/spec/template/spec/containers")),
+            containers(|row| row.containers("/spec/template/spec/containers")),
+            images(|row| row.images("/spec/template/spec/containers")),
         ];
         COLUMNS
     }
@@ -445,9 +458,9 @@ impl Rules for PodTemplate {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            column("Containers", |row| row.containers("/template/spec/containers")),
-            column("Images", |row| row.images("/template/spec/containers")),
-            column("Pod Labels", |row| row.labels("/template/metadata/labels")),
+            Column { priority: 0, ..containers(|row| row.containers("/template/spec/containers")) },
+            Column { priority: 0, ..images(|row| row.images("/template/spec/containers")) },
+            column("Pod Labels", |row| row.labels("/template/metadata/labels")).says("The labels for the pod template."),
         ];
         COLUMNS
     }
@@ -478,8 +491,9 @@ impl Rules for ControllerRevision {
                     format!("{kind}/{}", text(owner, "/name")).into()
                 }
                 None => "<none>".into(),
-            }),
-            column("Revision", |row| row.int("/revision")),
+            })
+            .says("Controller of the object"),
+            column("Revision", |row| row.int("/revision")).of("api.apps.v1.ControllerRevision", "revision"),
             AGE,
         ];
         COLUMNS

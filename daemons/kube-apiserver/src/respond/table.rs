@@ -5,6 +5,7 @@ use machinery::status::Status;
 use serde_json::{Value, json};
 
 use super::partial;
+use crate::kinds::Column;
 use crate::registry::{Served, TypeSource};
 
 /// What each row carries beside its cells.
@@ -53,10 +54,7 @@ fn columns(served: &Served) -> Value {
     if let TypeSource::Custom(custom) = &served.types {
         return custom.columns();
     }
-    let columns = served.strategy.columns().iter().map(|column| {
-        json!({"name": column.name, "type": column.kind, "format": column.format, "description": column.description, "priority": column.priority})
-    });
-    columns.collect()
+    served.strategy.columns().iter().map(Column::definition).collect()
 }
 
 fn row(served: &Served, object: Value, include: Include, now: Timestamp) -> Value {

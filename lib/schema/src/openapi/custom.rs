@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, docs, schemas};
-use crate::Resource;
+use super::{Dialect, schemas};
 use crate::builtin::META;
+use crate::{Resource, docs};
 
 /// One version of a custom resource.
 pub struct CustomVersion<'c> {

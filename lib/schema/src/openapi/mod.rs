@@ -5,7 +5,6 @@
 //! piece by piece, so that making one costs little more memory than its text.
 
 mod custom;
-mod docs;
 mod merge;
 mod paths;
 mod schemas;
@@ -18,8 +17,8 @@ use serde_json::{Value, json};
 
 use crate::Resource;
 use crate::builtin::{Module, builtin};
+use crate::docs;
 pub use custom::CustomVersion;
-use docs::Docs;
 use merge::Merger;
 pub use merge::Part;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{Dialect, Docs, Sink};
-use crate::TypeRef;
+use super::{Dialect, Sink};
 use crate::builtin::{META, Module, builtin};
 use crate::types::{AnyKind, Field, ListKindOwned, Node, Scalar};
+use crate::{TypeRef, docs};
 
 const JSON_SCHEMAS: &str = "apiextensions-apiserver.pkg.apis.apiextensions.v1";
 
@@ -32,14 +32,13 @@ const SPECIAL: &[(&str, &str)] = &[
 
 /// Hands the schemas of the named types and of all that they refer to to the sink.
 pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, roots: BTreeSet<String>, modules: &[Module<'_>]) {
-    let docs = Docs::read();
     let mut done: BTreeSet<String> = BTreeSet::new();
     let mut open = roots;
     while let Some(name) = open.pop_first() {
         if !done.insert(name.clone()) {
             continue;
         }
-        let mut writer = Writer { dialect, docs: &docs, modules, referred: BTreeSet::new() };
+        let mut writer = Writer { dialect, modules, referred: BTreeSet::new() };
         let Some(schema) = writer.schema(&name) else { continue };
         sink(&format!("io.k8s.{name}"), &schema);
         open.extend(writer.referred.difference(&done).cloned());
@@ -60,7 +59,6 @@ pub(super) fn reference(dialect: Dialect, name: &str) -> Value {
 
 struct Writer<'a> {
     dialect: Dialect,
-    docs: &'a Docs,
     modules: &'a [Module<'a>],
     referred: BTreeSet<String>,
 }
@@ -81,7 +79,7 @@ impl Writer<'_> {
             }
         }
         let mut schema = Map::new();
-        let description = self.docs.of_type(name).map(|text| text.into_owned()).or_else(|| {
+        let description = docs::of_type(name).map(|text| text.into_owned()).or_else(|| {
             let item = name.rsplit('.').next()?.strip_suffix("List")?;
             Some(format!("{item}List is a list of {item} objects."))
         });
@@ -131,12 +129,12 @@ impl Writer<'_> {
         if self.dialect == Dialect::V3 && schema.contains_key("$ref") {
             schema = Map::from_iter([("allOf".to_owned(), json!([schema]))]);
         }
-        let description = self.docs.of_field(owner, &field.name).map(|text| text.into_owned()).or_else(|| {
+        let description = docs::of_field(owner, &field.name).map(|text| text.into_owned()).or_else(|| {
             // Lists are not described one by one.
             match (field.name.as_ref(), builtin().types.named(owner)?.name().strip_suffix("List")) {
                 ("items", Some(item)) => Some(format!("The {} objects.", item.rsplit('.').next()?)),
                 ("metadata", Some(_)) => Some("Standard list metadata.".to_owned()),
-                ("apiVersion" | "kind", Some(item)) => self.docs.of_field(item, &field.name).map(|text| text.into_owned()),
+                ("apiVersion" | "kind", Some(item)) => docs::of_field(item, &field.name).map(|text| text.into_owned()),
                 _ => None,
             }
         });
@@ -145,8 +143,10 @@ impl Writer<'_> {
         if let (Some(owner), name) = key {
             let key = builtin().enums.get_key_value(&(owner, name));
             if let Some((_, values)) = key {
-                let target = match schema.get_mut("items") {
-                    Some(Value::Object(items)) => items,
+                // Of the items of a list and the values of a map, not of those themselves.
+                let inner = ["items", "additionalProperties"].into_iter().find(|inner| schema.contains_key(*inner));
+                let target = match inner.and_then(|inner| schema.get_mut(inner)) {
+                    Some(Value::Object(inner)) => inner,
                     _ => &mut schema,
                 };
                 target.insert("enum".to_owned(), json!(values));
