@@ -52,7 +52,8 @@ fn rename<'a>(object: &mut Value, fields: impl Iterator<Item = (&'a str, &'a str
     }
 }
 
-const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+/// Where version 1 of an autoscaler has its metrics other than the CPU's.
+pub(crate) const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";

@@ -22,7 +22,7 @@ use crate::request_info::{RequestInfo, ResourcePath};
 use crate::respond::accept::{Accept, Offer, negotiate};
 use crate::respond::{self, Body, frames};
 use crate::server::Server;
-use crate::{aggregation, body, paths, proxy, reviews, subresources};
+use crate::{aggregation, body, component_status, paths, proxy, reviews, subresources};
 
 /// The name of an object that the path does not have: for the audit log.
 #[derive(Clone, Debug)]
@@ -140,6 +140,9 @@ impl Call<'_> {
         }
         if reviews::is_review(&self.served.resource) {
             return reviews::handle(self, &info.verb, bytes).await;
+        }
+        if component_status::is_component_status(&self.served.resource) {
+            return component_status::handle(self, &info.verb).await;
         }
         let verb = Verb::parse(&info.verb).ok_or_else(Status::method_not_served)?;
         if !self.served.resource.has_verb(verb) {

@@ -8,7 +8,7 @@
 //! | What completes and refuses objects? | [`admission`], [`kinds`] |
 //! | What do the verbs do? | [`registry`], one file each |
 //! | What is below an object? | [`subresources`], [`proxy`] for streams |
-//! | Which other servers does it ask? | [`remote`] |
+//! | Which other servers does it ask? | [`remote`], [`component_status`] |
 //! | What is sealed in the store? | [`encryption`] |
 //! | How is it written down for the client? | [`respond`], [`discovery`], [`openapi`] |
 //! | What does every cluster start with? | [`bootstrap`] |
@@ -25,6 +25,7 @@ pub mod authn;
 pub mod authz;
 pub mod body;
 pub mod bootstrap;
+pub mod component_status;
 pub mod config;
 pub mod convert;
 pub mod custom;

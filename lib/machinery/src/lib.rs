@@ -11,6 +11,7 @@ pub mod gotext;
 pub mod gvk;
 pub mod json;
 pub mod jsonpath;
+pub mod linediff;
 pub mod meta;
 pub mod names;
 pub mod outline;

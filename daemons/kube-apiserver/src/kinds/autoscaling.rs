@@ -1,12 +1,14 @@
 //! HorizontalPodAutoscaler, and Scale.
 
 use machinery::field::{FieldErrors, Path};
+use machinery::meta;
 use serde_json::{Value, json};
 
 use super::Rules;
 use super::table::{AGE, Column, NAME, column, integer};
 use super::validate::required;
 use super::value::{fill, has, int, items, number, object_in, set, text};
+use crate::convert::METRICS;
 
 const CPU_UTILIZATION: i64 = 80;
 const METRICS_SHOWN_MAX: usize = 2;
@@ -19,6 +21,11 @@ impl Rules for HorizontalPodAutoscaler {
         let spec = object_in(autoscaler, "spec");
         fill(spec, "minReplicas", 1);
         if is_v1 {
+            // Other metrics than the CPU's travel in an annotation of this version; without either the CPU counts.
+            let others = meta::annotation(autoscaler, METRICS).and_then(|text| serde_json::from_str::<Vec<Value>>(text).ok());
+            if others.is_none_or(|others| others.is_empty()) {
+                fill(object_in(autoscaler, "spec"), "targetCPUUtilizationPercentage", CPU_UTILIZATION);
+            }
             return;
         }
         let metric = json!([{
@@ -84,14 +91,18 @@ impl Rules for HorizontalPodAutoscaler {
             column("Reference", |row| {
                 let target = &row.object["spec"]["scaleTargetRef"];
                 format!("{}/{}", text(target, "/kind"), text(target, "/name")).into()
-            }),
-            column("Targets", |row| metrics(row.object).into()),
+            })
+            .of("api.autoscaling.v2.HorizontalPodAutoscalerSpec", "scaleTargetRef"),
+            column("Targets", |row| metrics(row.object).into()).of("api.autoscaling.v2.HorizontalPodAutoscalerSpec", "metrics"),
             column("MinPods", |row| match number(row.object, "/spec/minReplicas") {
                 Some(min) => min.to_string().into(),
                 None => "<unset>".into(),
-            }),
-            column("MaxPods", |row| row.int("/spec/maxReplicas")),
-            column("Replicas", |row| row.int("/status/currentReplicas")),
+            })
+            .of("api.autoscaling.v2.HorizontalPodAutoscalerSpec", "minReplicas"),
+            column("MaxPods", |row| row.int("/spec/maxReplicas"))
+                .of("api.autoscaling.v2.HorizontalPodAutoscalerSpec", "maxReplicas"),
+            column("Replicas", |row| row.int("/status/currentReplicas"))
+                .of("api.autoscaling.v2.HorizontalPodAutoscalerStatus", "currentReplicas"),
             AGE,
         ];
         COLUMNS
@@ -162,8 +173,8 @@ impl Rules for Scale {
     fn columns(&self) -> &'static [Column] {
         const COLUMNS: &[Column] = &[
             NAME,
-            integer("Desired", |row| row.int("/spec/replicas")),
-            integer("Available", |row| row.int("/status/replicas")),
+            integer("Desired", |row| row.int("/spec/replicas")).of("api.autoscaling.v1.ScaleSpec", "replicas"),
+            integer("Available", |row| row.int("/status/replicas")).of("api.autoscaling.v1.ScaleStatus", "replicas"),
             AGE,
         ];
         COLUMNS

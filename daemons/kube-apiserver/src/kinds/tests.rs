@@ -85,6 +85,24 @@ fn every_kind_can_be_created() {
     }
 }
 
+/// The texts of fields are the schema's: a name that it does not know would leave the column without one.
+#[test]
+fn columns_say_what_they_are() {
+    for resource in builtin().resources.iter().filter(|resource| resource.served) {
+        for column in strategy(resource).columns() {
+            let definition = column.definition();
+            // Upstream's has none either.
+            let bare = (resource.kind.as_str(), column.name) == ("RuntimeClass", "Handler");
+            assert_eq!(definition["description"] == "", bare, "{} {definition}", resource.kind);
+        }
+    }
+    let pod = builtin().resources.iter().find(|resource| resource.kind == "Pod").unwrap();
+    let node = strategy(pod).columns().iter().find(|column| column.name == "Node").unwrap().definition();
+    assert_eq!((&node["priority"], &node["type"]), (&json!(1), &json!("string")));
+    let text = node["description"].as_str().unwrap();
+    assert!(text.starts_with("NodeName indicates in which node this pod is scheduled."), "{text}");
+}
+
 #[test]
 fn a_pod_gets_its_defaults() {
     let (pod, errors) = create(pod(), |_| {});
@@ -163,6 +181,12 @@ fn of_a_pod_only_images_change() {
         &["spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`"],
     );
     check_update(pod(), |p| p["spec"]["hostname"] = json!("x"), &["spec: Forbidden: pod updates may not change"]);
+    let (old, _) = create(pod(), |_| {});
+    let mut new = old.clone();
+    new["spec"]["hostname"] = json!("x");
+    let errors = of("v1", "Pod").validate_update(&new, &old, "");
+    let refused = errors.iter().map(ToString::to_string).collect::<String>();
+    assert!(refused.contains("negative)\n@@ -") && refused.contains("\n+ \"hostname\": \"x\",\n"), "{refused}");
     check_update(pod(), |p| p["spec"]["tolerations"] = json!([{"operator": "Exists"}]), &[]);
 }
 
@@ -218,6 +242,8 @@ fn the_generation_counts_changes_of_the_spec() {
     };
     assert_eq!(after("", &|d| d["spec"]["replicas"] = json!(2))["metadata"]["generation"], 2);
     assert_eq!(after("", &|d| d["metadata"]["labels"] = json!({}))["metadata"]["generation"], 1);
+    assert_eq!(after("", &|d| d["metadata"]["annotations"] = json!({}))["metadata"]["generation"], 1);
+    assert_eq!(after("", &|d| d["metadata"]["annotations"] = json!({"a": "b"}))["metadata"]["generation"], 2);
     // Each side keeps the other's part.
     let status = after("status", &|d| {
         d["spec"]["replicas"] = json!(2);

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use crate::respond::BoxError;
 use crate::server::KubeletAccess;
+use crate::webhook;
 
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is read of an answer that explains a failure.
@@ -25,7 +26,7 @@ const EXPLANATION_BYTES_MAX: usize = 64 * 1024;
 
 /// How the other side proves itself, and we to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Security {
+pub(crate) enum Security {
     Plain,
     /// Somebody's pod or service: no authority is known, none is asked for.
     AnyServer,
@@ -37,18 +38,18 @@ pub(super) enum Security {
 
 /// Where to connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Backend {
-    pub(super) host: String,
-    pub(super) port: u16,
-    pub(super) security: Security,
+pub(crate) struct Backend {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) security: Security,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DialError {
-    #[error("dial tcp {host}:{port}: {source}")]
-    Tcp { host: String, port: u16, source: io::Error },
-    #[error("dial tcp {host}:{port}: i/o timeout")]
-    Timeout { host: String, port: u16 },
+pub(crate) enum DialError {
+    #[error("{}", webhook::error::dial(.place, .source))]
+    Tcp { place: String, source: io::Error },
+    #[error("dial tcp {place}: i/o timeout")]
+    Timeout { place: String },
     #[error("tls: {0}")]
     Handshake(#[source] io::Error),
     #[error("{host} is not a host name")]
@@ -63,19 +64,19 @@ pub(super) enum DialError {
 
 impl Backend {
     /// `host:port`, with brackets around an IPv6 address.
-    pub(super) fn authority(&self) -> String {
+    pub(crate) fn authority(&self) -> String {
         if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
     }
 
     /// Sends one request and returns the head of the answer. The connection lives as long as what comes of it.
-    pub(super) async fn send<B>(&self, access: &KubeletAccess, mut request: Request<B>) -> Result<Response<Incoming>, DialError>
+    pub(crate) async fn send<B>(&self, access: &KubeletAccess, mut request: Request<B>) -> Result<Response<Incoming>, DialError>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         let io = tokio::time::timeout(DIAL_TIMEOUT, self.dial(access))
             .await
-            .map_err(|_| DialError::Timeout { host: self.host.clone(), port: self.port })??;
+            .map_err(|_| DialError::Timeout { place: self.authority() })??;
         if let Ok(host) = HeaderValue::from_str(&self.authority()) {
             request.headers_mut().entry(header::HOST).or_insert(host);
         }
@@ -91,11 +92,9 @@ impl Backend {
     }
 
     async fn dial(&self, access: &KubeletAccess) -> Result<Box<dyn Io>, DialError> {
-        let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|source| DialError::Tcp {
-            host: self.host.clone(),
-            port: self.port,
-            source,
-        })?;
+        let tcp = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(|source| DialError::Tcp { place: self.authority(), source })?;
         // Interactive bytes must not wait for more of them.
         let _ = tcp.set_nodelay(true);
         if self.security == Security::Plain {

@@ -13,7 +13,7 @@
 //! backend answered 101; credentials of the client are never passed on.
 
 mod admit;
-mod backend;
+pub(crate) mod backend;
 mod command;
 mod forward;
 mod log;

@@ -119,6 +119,10 @@ impl Registry {
         served.strategy.warnings(&object).into_iter().for_each(|warning| cx.warn(warning));
         self.admission.validate(request, &object, None).await?;
         if cx.options.dry_run {
+            let name = meta::name(&object);
+            if served.store.consistent().await?.get(&served.store.key(namespace, name)).is_some() {
+                return Err(Status::already_exists(served.group_resource(), name));
+            }
             return Ok(Written { object, entry: None, created: true, deleted: false });
         }
         let stored = served.store.create(namespace, meta::name(&object), &*served.to_storage(&object).await?).await?;

@@ -197,18 +197,29 @@ pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Times
         let size = bytes.len();
         return at_hand(response(StatusCode::OK, accept.wire.content_type(), full(bytes)), size);
     }
-    let objects = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
+    let decoded = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
+    objects(accept, served, decoded.collect(), metadata, query, now)
+}
+
+/// A list of objects at hand; `metadata` is the list's.
+pub fn objects(
+    accept: Accept,
+    served: &Served,
+    objects: Vec<Value>,
+    metadata: Value,
+    query: &str,
+    now: Timestamp,
+) -> Response<Body> {
     let answer = match accept.view {
         View::Object => {
-            let items: Vec<Value> =
-                if served.custom().is_some() { objects.collect() } else { objects.map(without_kind).collect() };
+            let items = if served.custom().is_some() { objects } else { objects.into_iter().map(without_kind).collect() };
             json!({"kind": served.resource.list_kind, "apiVersion": served.api_version(), "metadata": metadata, "items": items})
         }
         View::Metadata => {
-            let items: Vec<Value> = objects.map(|object| partial(&object)).collect();
+            let items: Vec<Value> = objects.iter().map(partial).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items})
         }
-        View::Table => table::table(served, objects.collect(), metadata, Include::parse(query), now, true),
+        View::Table => table::table(served, objects, metadata, Include::parse(query), now, true),
     };
     value(StatusCode::OK, accept.wire, &answer)
 }

@@ -48,7 +48,7 @@ pub(super) fn refused(code: u16, body: &[u8]) -> CallError {
 }
 
 /// Why a connection could not be opened, as Go's dialer says it.
-pub(super) fn dial(place: &str, error: &io::Error) -> String {
+pub(crate) fn dial(place: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("dial tcp {place}: connect: connection refused"),
         io::ErrorKind::HostUnreachable => format!("dial tcp {place}: connect: no route to host"),

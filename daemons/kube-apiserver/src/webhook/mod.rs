@@ -13,7 +13,7 @@
 
 mod client;
 pub(crate) mod dial;
-mod error;
+pub(crate) mod error;
 pub(crate) mod resolve;
 mod target;
 

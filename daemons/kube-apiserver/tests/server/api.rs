@@ -330,12 +330,25 @@ async fn a_write_is_answered_with_what_is_stored() {
 }
 
 #[tokio::test]
+async fn the_parts_of_the_control_plane_are_asked() {
+    let api = Api::start().await;
+    let path = "/api/v1/componentstatuses";
+    let store = api.ok("GET", &format!("{path}/etcd-0"), Value::Null).await;
+    assert_eq!(store["conditions"], json!([{"type": "Healthy", "status": "True", "message": "ok"}]));
+    let list = api.ok("GET", &format!("{path}?fieldSelector=metadata.name%3Detcd-0"), Value::Null).await;
+    assert_eq!((&list["kind"], &list["items"][0]["metadata"]["name"]), (&json!("ComponentStatusList"), &json!("etcd-0")));
+    assert_eq!(api.call("GET", &format!("{path}/kubelet"), Value::Null).await.0, 404);
+    assert_eq!(api.call("DELETE", &format!("{path}/etcd-0"), Value::Null).await.0, 405);
+}
+
+#[tokio::test]
 async fn a_dry_run_changes_nothing() {
     let api = Api::start().await;
     let dry = api.ok("POST", &format!("{CONFIG_MAPS}?dryRun=All"), config_map("a", json!({}))).await;
     assert!(dry["metadata"]["uid"].is_string());
     assert_eq!(api.call("GET", &format!("{CONFIG_MAPS}/a"), Value::Null).await.0, 404);
     api.ok("POST", CONFIG_MAPS, config_map("a", json!({}))).await;
+    assert_eq!(api.call("POST", &format!("{CONFIG_MAPS}?dryRun=All"), config_map("a", json!({}))).await.0, 409);
     api.ok("DELETE", &format!("{CONFIG_MAPS}/a?dryRun=All"), Value::Null).await;
     api.ok("GET", &format!("{CONFIG_MAPS}/a"), Value::Null).await;
 }

@@ -259,18 +259,14 @@ pub fn apply(
         };
     }
     let (mut object, mut after) = outcome?;
+    // As upstream: who applies what is there already comes to own it, without a time of its own.
+    let changed = object != before;
 
     if writer.name() == "kubectl" && meta::annotation(&object, LAST_APPLIED).is_some_and(|a| !a.is_empty()) {
         sync_last_applied(&mut object, applied);
     }
-    let changed = object != before;
-    for m in &mut after {
-        if m.is(writer.name(), Operation::Apply, version, writer.subresource) {
-            let same = managers.iter().any(|old| old.same_as(m) && old.fields == m.fields && old.time.is_some());
-            if changed || !same {
-                m.time = Some(time::format(writer.now));
-            }
-        }
+    if changed && let Some(own) = after.iter_mut().find(|m| m.is(writer.name(), Operation::Apply, version, writer.subresource)) {
+        own.time = Some(time::format(writer.now));
     }
     encode_managers(&mut object, after);
     Ok(object)

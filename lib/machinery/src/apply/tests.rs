@@ -164,13 +164,17 @@ fn lists_keep_their_order() {
 }
 
 #[test]
-fn times_change_only_with_the_set() {
+fn times_change_only_with_the_object() {
     let first = stored(apply_as(None, "me", json!({"replicas": 1})).unwrap());
     let at = |o: &Value| o["metadata"]["managedFields"][0]["time"].as_str().unwrap().to_owned();
     let again = apply(Some(&first), &deployment(json!({"replicas": 1})), ty(), &writer("me", T1 + 60), false).unwrap();
     assert_eq!(again, first);
     let other = apply(Some(&first), &deployment(json!({"replicas": 2})), ty(), &writer("me", T1 + 60), false).unwrap();
     assert_ne!(at(&other), at(&first));
+    let shared = apply(Some(&first), &deployment(json!({"replicas": 1})), ty(), &writer("other", T1 + 60), false).unwrap();
+    let (old, new) = (&shared["metadata"]["managedFields"][1], &shared["metadata"]["managedFields"][0]);
+    assert_eq!((&old["manager"], &new["manager"]), (&json!("me"), &json!("other")));
+    assert_eq!((&old["time"], &new["time"]), (&first["metadata"]["managedFields"][0]["time"], &Value::Null));
     let mut same = first.clone();
     update_managers(Some(&first), &mut same, ty(), &writer("x", T1 + 60));
     assert_eq!(same, first);

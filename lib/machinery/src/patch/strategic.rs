@@ -3,8 +3,11 @@
 //! Directives inside a patch: `$patch: delete|replace`, `$retainKeys`, `$setElementOrder/<list>`,
 //! `$deleteFromPrimitiveList/<list>`.
 
+mod conflicts;
+
 use serde_json::{Map, Value, json};
 
+pub use conflicts::conflict;
 use schema::{Patch, Shape, TypeRef};
 
 use super::PatchError;

@@ -74,13 +74,13 @@ pub(in crate::kinds) fn update(new: &Value, old: &Value, errors: &mut FieldError
         restore(&mut masked, &old["spec"], "affinity");
     }
     if masked != old["spec"] {
-        let changed = changed_fields(&masked, &old["spec"]);
+        let changed = machinery::linediff::of_values(&old["spec"], &masked);
         errors.forbidden(
             &path,
             format!(
                 "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
                  `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
-                 `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\nchanged: {changed}"
+                 `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\n{changed}"
             ),
         );
     }
@@ -88,12 +88,6 @@ pub(in crate::kinds) fn update(new: &Value, old: &Value, errors: &mut FieldError
 
 pub(super) fn texts_of(gates: &[Value]) -> BTreeSet<&str> {
     gates.iter().map(|gate| text(gate, "/name")).collect()
-}
-
-/// The names of the fields that differ.
-pub(super) fn changed_fields(new: &Value, old: &Value) -> String {
-    let names: BTreeSet<&String> = [new, old].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys()).collect();
-    names.into_iter().filter(|name| new.get(name) != old.get(name)).cloned().collect::<Vec<_>>().join(", ")
 }
 
 /// Ephemeral containers are added and never changed or removed.
