@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{create, create::CreateFlags, targets::Targets};
 use crate::{
     kube::{Error, Info, Result, Session},
-    output::format::{DryRun, Reporter},
+    output::format::DryRun,
 };
 
 /// Makes an autoscaler for a deployment, replica set, stateful set or replication controller
@@ -61,8 +61,8 @@ pub async fn run(args: AutoscaleArgs, session: &Session) -> Result<()> {
     }
     let (infos, errors) = args.targets.fetch(session).await?;
     Error::all(errors)?;
-    let dry_run = args.flags.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.flags.output, dry_run)?;
+    let dry_run = args.flags.write.dry_run();
+    let mut reporter = args.flags.write.reporter()?;
     for target in &infos {
         let name = target.resource.full_name();
         if !target.resource.subresources.iter().any(|subresource| subresource == "scale") {

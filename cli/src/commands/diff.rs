@@ -11,7 +11,7 @@ use clap::Args;
 use machinery::status::Reason;
 use serde_json::Value;
 
-use super::apply::{How, bare, three_way_patch};
+use super::apply::{How, bare, prune, three_way_patch};
 use crate::kube::{Error, Files, Info, Request, Result, Session, session::APPLY_PATCH};
 
 /// Tries while an object keeps changing; the last does without a lock.
@@ -36,6 +36,12 @@ pub struct DiffArgs {
     /// Show the values of secrets
     #[arg(long)]
     show_secrets: bool,
+    /// Show what an apply with --prune would delete too
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    prune: bool,
+    /// With --prune: kinds that are deleted, GROUP/VERSION/KIND (core/v1/ConfigMap); may be given several times
+    #[arg(long, value_name = "KIND")]
+    prune_allowlist: Vec<String>,
     /// Objects that are asked for at the same time
     #[arg(long, default_value_t = 1, hide = true)]
     concurrency: usize,
@@ -57,6 +63,8 @@ async fn compare(args: &DiffArgs, session: &Session) -> Result<u8> {
         return Err(Error::message("must specify one of -f and -k"));
     }
     args.how.check()?;
+    let pruned = if args.prune { prune::kinds(session, &args.prune_allowlist).await? } else { Vec::new() };
+    let mut visited = prune::Visited::default();
     let (infos, errors) = args.how.infos(&args.files, session).await?;
     Error::all(errors)?;
     let (live, merged) = (Directory::new("LIVE")?, Directory::new("MERGED")?);
@@ -65,12 +73,18 @@ async fn compare(args: &DiffArgs, session: &Session) -> Result<u8> {
         if before.as_ref().and_then(machinery::meta::deletion_timestamp).is_some() {
             eprintln!("Warning: Detected changes to resource {} which is currently being deleted.", info.name);
         }
+        visited.add(info, before.as_ref());
         let (before, after) = shown(before, after, args.show_managed_fields, args.show_secrets);
         let name = file_name(info);
         // What kubectl shows of a secret that is not there yet.
         let none = (before.is_none() && after["kind"] == "Secret" && !args.show_secrets).then_some(Value::Null);
         live.write(&name, before.as_ref().or(none.as_ref()))?;
         merged.write(&name, Some(&after))?;
+    }
+    // Something is left over when it is there and would not be.
+    let gone = async |info: Info| live.write(&file_name(&info), Some(&masked(args, info.object)));
+    if let Err(error) = prune::leftovers(session, &pruned, args.how.selector.as_deref(), &visited, gone).await {
+        eprintln!("Warning: pruning failed and could not be evaluated: {}", error.bare());
     }
     let external = std::env::var("KUBECTL_EXTERNAL_DIFF").unwrap_or_default();
     let (program, arguments) = program(&external);
@@ -127,6 +141,14 @@ fn file_name(info: &Info) -> String {
     let group = if info.resource.group.is_empty() { String::new() } else { format!("{}.", info.resource.group) };
     let name = info.name.replace('/', "%2F");
     format!("{group}{}.{}.{}.{name}", info.resource.version, info.resource.kind, info.namespace)
+}
+
+/// An object that would go, as it may be printed.
+fn masked(args: &DiffArgs, mut object: Value) -> Value {
+    if !args.show_secrets && object["kind"] == "Secret" && object["apiVersion"] == "v1" {
+        mask(None, &mut object);
+    }
+    object
 }
 
 /// Both states as they may be printed.

@@ -7,10 +7,7 @@ use super::{
     create::{self, CreateFlags},
     targets::Targets,
 };
-use crate::{
-    kube::{Error, Info, Result, Session},
-    output::format::Reporter,
-};
+use crate::kube::{Error, Info, Result, Session};
 
 /// Makes a service for a pod, a deployment, a replica set, or another service
 ///
@@ -56,7 +53,7 @@ pub async fn run(args: ExposeArgs, session: &Session) -> Result<()> {
     let targets = Targets { selectors: Default::default(), ..args.targets.clone() };
     let (infos, errors) = targets.fetch(session).await?;
     Error::all(errors)?;
-    let mut reporter = Reporter::new(&args.flags.output, args.flags.dry_run.dry_run)?;
+    let mut reporter = args.flags.write.reporter()?;
     for info in infos {
         let mut service = service(&args, &info)?;
         let info = create::info(session, &mut service, &args.flags).await?;

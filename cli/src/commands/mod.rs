@@ -24,6 +24,7 @@ mod events;
 mod exec;
 mod explain;
 mod expose;
+mod flags;
 mod get;
 mod kustomize;
 mod label;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::targets::{Selectors, Targets, patch};
+use super::{
+    flags::ChangeFlags,
+    targets::{Selectors, Targets, patch},
+};
 use crate::{
     kube::{Error, Files, Info, Result, Session, session::MERGE_PATCH},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::{DryRun, Reporter},
 };
 
 #[derive(Args, Clone, Debug)]
@@ -21,9 +21,7 @@ pub struct PairArgs {
     #[command(flatten)]
     selectors: Selectors,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
     /// Replace values that are there already
     #[arg(long)]
     overwrite: bool,
@@ -128,7 +126,7 @@ pub async fn run(words: &[String], args: &PairArgs, field: &Field, session: &Ses
     if args.resource_version.is_some() && infos.len() > 1 {
         return Err(Error::message("--resource-version may only be used with a single resource"));
     }
-    let mut reporter = Reporter::new(&args.output, args.dry_run.dry_run)?;
+    let mut reporter = args.change.reporter()?;
     let single = infos.len() == 1;
     for info in &infos {
         if let Err(error) = one(info, &pairs, args, field, session, &mut reporter, single).await {
@@ -159,10 +157,10 @@ async fn one(
         if let Some(version) = &args.resource_version {
             body["metadata"]["resourceVersion"] = version.as_str().into();
         }
-        if args.dry_run.dry_run == DryRun::Client {
+        if args.change.dry_run() == DryRun::Client {
             machinery::patch::merge::apply(&mut object, &body);
         } else {
-            object = patch(session, info, MERGE_PATCH, &body, field.command, args.dry_run.dry_run).await?;
+            object = patch(session, info, MERGE_PATCH, &body, field.command, args.change.dry_run()).await?;
         }
     }
     if args.list {

@@ -5,16 +5,13 @@ use machinery::gvk::Gvk;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::targets::Targets;
+use super::{flags::ChangeFlags, targets::Targets};
 use crate::{
     kube::{
         Error, Info, Request, Resource, Result, Session, manifest, select,
         session::{JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH},
     },
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 /// Changes fields of objects by a patch
@@ -42,9 +39,7 @@ pub struct PatchArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     local: bool,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
@@ -63,11 +58,11 @@ pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
     };
     // What looks like JSON is sent as it is: the server says what is wrong with it.
     let body = if text.trim_start().starts_with(['{', '[']) { text } else { from_yaml(&text)?.to_string() };
-    let dry_run = args.dry_run.dry_run;
+    let dry_run = args.change.dry_run();
     if args.local {
         return local(&args, &body, kind).await;
     }
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let mut reporter = args.change.reporter()?;
     let count = args
         .targets
         .each(session, async |info| {
@@ -121,7 +116,7 @@ fn parsed(body: &str) -> Result<Value> {
 /// Patches what is in files, and no server.
 async fn local(args: &PatchArgs, body: &str, kind: &str) -> Result<()> {
     let patch = parsed(body)?;
-    let mut reporter = Reporter::new(&args.output, DryRun::No)?;
+    let mut reporter = args.change.local_reporter()?;
     for info in select::local_files(&args.targets.files).await? {
         let after = locally(&info.object, &patch, kind)?;
         reporter.done(&info, &after, if after == info.object { "patched (no change)" } else { "patched" })?;

@@ -5,13 +5,10 @@ use std::{io::Read, time::Duration};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{apply, create::ValidateFlag, wait};
+use super::{apply, flags::WriteFlags, wait};
 use crate::{
     kube::{Error, Files, Info, Request, Result, Session, globals::duration, select, session::JSON},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 use reqwest::Method;
 
@@ -49,11 +46,7 @@ pub struct ReplaceArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     save_config: bool,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
-    #[command(flatten)]
-    validate: ValidateFlag,
+    write: WriteFlags,
 }
 
 fn check(args: &ReplaceArgs) -> Result<()> {
@@ -66,7 +59,7 @@ fn check(args: &ReplaceArgs) -> Result<()> {
     if !args.timeout.is_zero() && !args.force {
         return Err(Error::message("--timeout must have --force specified"));
     }
-    if args.force && args.dry_run.dry_run != DryRun::No {
+    if args.force && args.write.dry_run() != DryRun::No {
         return Err(Error::message("--dry-run can not be used when --force is set"));
     }
     if args.raw.is_none() {
@@ -75,7 +68,7 @@ fn check(args: &ReplaceArgs) -> Result<()> {
     match args.files.filenames.as_slice() {
         [url] if url.starts_with("http://") || url.starts_with("https://") => Err(Error::message("--raw cannot read from a url")),
         [_] if args.files.recursive => Err(Error::message("--raw and --recursive are mutually exclusive")),
-        [_] if args.output.output.is_some() => Err(Error::message("--raw and --output are mutually exclusive")),
+        [_] if args.write.output().is_some() => Err(Error::message("--raw and --output are mutually exclusive")),
         [_] => Ok(()),
         _ => Err(Error::message("--raw can only use a single local file or stdin")),
     }
@@ -83,12 +76,12 @@ fn check(args: &ReplaceArgs) -> Result<()> {
 
 pub async fn run(mut args: ReplaceArgs, session: &Session) -> Result<()> {
     check(&args)?;
-    args.files.checked = args.validate.validate.checks();
+    args.files.checked = args.write.checks();
     if let Some(path) = &args.raw {
         return raw(session, Method::PUT, path, &args.files.filenames[0]).await;
     }
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let dry_run = args.write.dry_run();
+    let mut reporter = args.write.reporter()?;
     let infos = select::from_files(session, &args.files).await?;
     if infos.is_empty() {
         return Err(Error::message("no objects passed to replace"));
@@ -141,12 +134,8 @@ async fn send(args: &ReplaceArgs, session: &Session, info: &Info, method: Method
     if method == Method::POST {
         machinery::meta::metadata_mut(&mut object).remove("resourceVersion");
     }
-    let request = Request::new(method, path)
-        .body(JSON, object.to_string())
-        .query("fieldManager", &args.field_manager)
-        .query("fieldValidation", args.validate.validate.parameter())
-        .query_some("dryRun", args.dry_run.dry_run.parameter());
-    session.json(request).await
+    let request = Request::new(method, path).body(JSON, object.to_string());
+    session.json(args.write.send(request, &args.field_manager)).await
 }
 
 /// Deletes the objects that are there and waits until they are gone.
@@ -162,7 +151,7 @@ async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result
         match session.json(Request::delete(info.path(), &options)).await {
             Ok(_) => {
                 let from = if info.namespace.is_empty() { String::new() } else { format!(" from {} namespace", info.namespace) };
-                if args.output.output.is_none() {
+                if args.write.output().is_none() {
                     println!("{} {:?} deleted{from}", info.resource.label(), info.name);
                 }
             }

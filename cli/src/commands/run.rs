@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::create::{self, CreateFlags};
 use crate::{
     kube::{Error, Info, Request, Result, Session},
-    output::format::{DryRun, Reporter},
+    output::format::DryRun,
 };
 
 /// Runs an image in a pod
@@ -158,14 +158,14 @@ pub async fn run(args: RunArgs, session: &Session) -> Result<()> {
     if args.rm && !args.attached() {
         return Err(Error::message("--rm should only be used for attached containers"));
     }
-    let dry_run = args.flags.dry_run.dry_run;
+    let dry_run = args.flags.write.dry_run();
     if args.attached() && dry_run != DryRun::No {
         return Err(Error::message(
             "--dry-run=client|server can't be used with attached containers options (--attach, --stdin, or --tty)",
         ));
     }
     let mut pod = args.pod()?;
-    let mut reporter = Reporter::new(&args.flags.output, dry_run)?;
+    let mut reporter = args.flags.write.reporter()?;
     let mut made: Vec<Info> = Vec::new();
     if args.expose {
         let mut service = args.service()?;

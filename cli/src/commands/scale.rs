@@ -5,13 +5,10 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::targets::Targets;
+use super::{flags::ChangeFlags, targets::Targets};
 use crate::{
     kube::{Error, Info, Request, Result, Session, globals::duration, session::MERGE_PATCH},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 const POLL: Duration = Duration::from_millis(500);
@@ -38,17 +35,15 @@ pub struct ScaleArgs {
     #[arg(long, value_parser = duration, default_value = "0s")]
     timeout: Duration,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 pub async fn run(args: ScaleArgs, session: &Session) -> Result<()> {
     if args.replicas < 0 {
         return Err(Error::message("The --replicas=COUNT flag is required, and COUNT must be greater than or equal to 0"));
     }
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let dry_run = args.change.dry_run();
+    let mut reporter = args.change.reporter()?;
     let count = args
         .targets
         .each(session, async |info| {
@@ -81,8 +76,8 @@ async fn scale(args: &ScaleArgs, session: &Session, info: &Info) -> Result<()> {
         patch["metadata"] = json!({"resourceVersion": version});
     }
     let request = Request::patch(path.clone(), MERGE_PATCH, &patch).query("fieldManager", "kctl-scale");
-    session.json(request.query_some("dryRun", args.dry_run.dry_run.parameter())).await?;
-    if args.timeout.is_zero() || args.dry_run.dry_run != DryRun::No {
+    session.json(args.change.ask(request)).await?;
+    if args.timeout.is_zero() || args.change.dry_run() != DryRun::No {
         return Ok(());
     }
     let there = async {

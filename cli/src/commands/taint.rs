@@ -5,15 +5,12 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Value, json};
 
 use super::{
-    create::ValidateFlag,
+    flags::WriteFlags,
     targets::{Selectors, Targets, two_way},
 };
 use crate::{
     kube::{Error, Files, Request, Result, Session, complete},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 /// Sets and removes taints of nodes: KEY[=VALUE]:EFFECT with NoSchedule, PreferNoSchedule or NoExecute
@@ -38,11 +35,7 @@ pub struct TaintArgs {
     #[arg(long, default_value = "kctl-taint", hide = true)]
     field_manager: String,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
-    #[command(flatten)]
-    validate: ValidateFlag,
+    write: WriteFlags,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,8 +209,8 @@ pub async fn run(args: TaintArgs, session: &Session) -> Result<()> {
     }
     let selectors = Selectors { selector: args.selector.clone(), all: args.all, ..Selectors::default() };
     let targets = Targets { words: nodes.to_vec(), files: Files::default(), selectors };
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let dry_run = args.write.dry_run();
+    let mut reporter = args.write.reporter()?;
     let (infos, mut errors) = targets.fetch(session).await?;
     for info in &infos {
         let old: Vec<Taint> = info.object["spec"]["taints"].as_array().into_iter().flatten().map(Taint::of).collect();
@@ -235,10 +228,7 @@ pub async fn run(args: TaintArgs, session: &Session) -> Result<()> {
             continue;
         }
         let (kind, patch) = two_way(&info.object, &object);
-        let request = Request::patch(info.path(), kind, &patch)
-            .query("fieldManager", &args.field_manager)
-            .query("fieldValidation", args.validate.validate.parameter())
-            .query_some("dryRun", dry_run.parameter());
+        let request = args.write.send(Request::patch(info.path(), kind, &patch), &args.field_manager);
         match session.json(request).await {
             Ok(object) => reporter.done(info, &object, what)?,
             Err(error) => errors.push(error),

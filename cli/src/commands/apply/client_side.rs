@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use machinery::{apply::LAST_APPLIED, meta, status::Reason};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +27,7 @@ const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// Creates the object or makes it what the file says: the object then, and what was done to it.
 pub async fn apply(args: &ApplyArgs, session: &Session, info: &Info) -> Result<(Value, &'static str)> {
     let modified = configuration::annotated(&info.object);
-    let dry_run = args.dry_run.dry_run;
+    let dry_run = args.write.dry_run();
     let current = match session.json(Request::get(info.path())).await {
         Ok(current) => current,
         Err(error) if error.is_not_found() => {
@@ -46,7 +46,7 @@ pub async fn apply(args: &ApplyArgs, session: &Session, info: &Info) -> Result<(
         eprintln!("{}", annotation_missing(info));
     }
     let (patch, after) = if dry_run == DryRun::Client {
-        let patch = compute(&modified, &current)?;
+        let patch = compute(args, &modified, &current).map_err(|error| refused(info, None, error))?;
         let after = patch.apply(&current).map_err(|error| Error::message(format!("applying patch locally: {error}")))?;
         (patch, after)
     } else {
@@ -61,7 +61,7 @@ async fn patched(args: &ApplyArgs, session: &Session, info: &Info, modified: &Va
     let mut current = current;
     let mut tries = 0;
     loop {
-        let patch = compute(modified, &current).map_err(|error| refused(info, &json!({}), error))?;
+        let patch = compute(args, modified, &current).map_err(|error| refused(info, None, info.during(error, "patching")))?;
         let error = match send(args, session, info, &patch, &current).await {
             Ok(after) => return Ok((patch, after)),
             Err(error) => error,
@@ -78,12 +78,18 @@ async fn patched(args: &ApplyArgs, session: &Session, info: &Info, modified: &Va
             let after = replace(args, session, info, modified, &current).await?;
             return Ok((patch, after));
         }
-        return Err(refused(info, &patch.body, info.during(error, "patching")));
+        return Err(refused(info, Some(&patch.body), info.during(error, "patching")));
     }
 }
 
-fn compute(modified: &Value, current: &Value) -> Result<Patch> {
-    three_way::patch(modified, current).map_err(|error| {
+fn compute(args: &ApplyArgs, modified: &Value, current: &Value) -> Result<Patch> {
+    let patch = three_way::patch(modified, current).and_then(|patch| {
+        if !args.overwrite {
+            three_way::keep_changes(&patch, current)?;
+        }
+        Ok(patch)
+    });
+    patch.map_err(|error| {
         let text = machinery::gotext::json;
         let original = meta::annotation(current, LAST_APPLIED).unwrap_or_default();
         let (modified, current) = (text(modified), text(current));
@@ -126,8 +132,9 @@ async fn replace(args: &ApplyArgs, session: &Session, info: &Info, modified: &Va
 }
 
 /// Says what was tried on which object.
-fn refused(info: &Info, patch: &Value, error: Error) -> Error {
-    info.during(error, &format!("applying patch:\n{}\nto:\n{}\nfor:", machinery::gotext::json(patch), about(info)))
+fn refused(info: &Info, patch: Option<&Value>, error: Error) -> Error {
+    let patch = patch.map(machinery::gotext::json).unwrap_or_default();
+    info.during(error, &format!("applying patch:\n{patch}\nto:\n{}\nfor:", about(info)))
 }
 
 fn about(info: &Info) -> String {

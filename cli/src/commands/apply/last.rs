@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::configuration;
 use crate::{
-    commands::targets::{NOTHING_NAMED, Selectors, Targets},
-    kube::{Error, Files, Request, Result, Session, select, session::MERGE_PATCH},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter, indented},
+    commands::{
+        flags::ChangeFlags,
+        targets::{NOTHING_NAMED, Selectors, Targets},
     },
+    kube::{Error, Files, Request, Result, Session, select, session::MERGE_PATCH},
+    output::format::{DryRun, indented},
 };
 
 /// Shows what was applied last
@@ -48,9 +48,7 @@ pub struct SetArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     create_annotation: bool,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 pub async fn view(args: ViewArgs, session: &Session) -> Result<()> {
@@ -89,8 +87,8 @@ pub async fn view(args: ViewArgs, session: &Session) -> Result<()> {
 }
 
 pub async fn set(args: SetArgs, session: &Session) -> Result<()> {
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let dry_run = args.change.dry_run();
+    let mut reporter = args.change.reporter()?;
     let mut changes = Vec::new();
     for info in select::from_files(session, &args.files).await? {
         let current = session.json(Request::get(info.path())).await?;

@@ -7,7 +7,7 @@
 mod client_side;
 mod configuration;
 mod last;
-mod prune;
+pub mod prune;
 mod server_side;
 mod set;
 mod three_way;
@@ -22,13 +22,10 @@ use serde_json::{Value, json};
 use set::ApplySet;
 pub use three_way::patch as three_way_patch;
 
-use super::{create::ValidateFlag, delete::Cascade};
+use super::{delete::Cascade, flags::WriteFlags};
 use crate::{
     kube::{Error, Files, Info, Request, Resource, Result, Session, globals::duration, select},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 /// Applies files: creates what is missing and changes what is different
@@ -64,16 +61,12 @@ pub struct ApplyArgs {
     #[arg(long)]
     subresource: Option<String>,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
-    #[command(flatten)]
-    validate: ValidateFlag,
+    write: WriteFlags,
     /// The types' own descriptions serve: nothing changes
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
     openapi_patch: bool,
-    /// The files win over others
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
+    /// The files win over what others changed; with =false an object that others changed is left as it is
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide_default_value = true)]
     overwrite: bool,
 }
 
@@ -165,14 +158,11 @@ impl How {
 impl ApplyArgs {
     /// A request in the name of who applies, tried only if that was asked for.
     fn named(&self, request: Request, manager: &str) -> Request {
-        request
-            .query("fieldManager", self.how.manager(manager))
-            .query("fieldValidation", self.validate.validate.parameter())
-            .query_some("dryRun", self.dry_run.dry_run.parameter())
+        self.write.send(request, self.how.manager(manager))
     }
 
     fn check(&self) -> Result<()> {
-        let dry_run = self.dry_run.dry_run;
+        let dry_run = self.write.dry_run();
         let selected = self.how.selector.as_deref().is_some_and(|selector| !selector.is_empty());
         let refusals = [
             (self.files.is_empty(), "must specify one of -f and -k"),
@@ -198,7 +188,6 @@ impl ApplyArgs {
                 "--prune is in alpha and doesn't currently work on objects created by server-side apply",
             ),
             (self.subresource.is_some() && !self.how.server_side, "--subresource can only be specified for --server-side"),
-            (!self.overwrite, "--overwrite=false is not supported: the files win over others"),
         ];
         match refusals.iter().find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(Error::message(*why)),
@@ -215,7 +204,7 @@ pub async fn run(mut args: ApplyArgs, session: &Session) -> Result<()> {
         Some(Other::Edit(args)) => return super::edit::last_applied(args, session).await,
     }
     args.check()?;
-    args.files.checked = args.validate.validate.checks();
+    args.files.checked = args.write.checks();
     let pruned = match args.prune && args.applyset.is_none() {
         true => prune::kinds(session, &args.prune_allowlist).await?,
         false => Vec::new(),
@@ -236,14 +225,14 @@ async fn apply(
     pruned: &[Resource],
 ) -> Result<()> {
     let mut set = match &args.applyset {
-        Some(name) => Some(ApplySet::new(session, name, args.dry_run.dry_run, args.how.manager(server_side::MANAGER)).await?),
+        Some(name) => Some(ApplySet::new(session, name, args.write.dry_run(), args.how.manager(server_side::MANAGER)).await?),
         None => None,
     };
     if let Some(set) = &mut set {
         set.adopt(session, &mut infos).await?;
     }
-    let mut reporter = Reporter::new(&args.output, args.dry_run.dry_run)?;
-    let whole = args.output.output.as_deref().is_some_and(|output| !output.is_empty() && output != "name");
+    let mut reporter = args.write.reporter()?;
+    let whole = args.write.output().is_some_and(|output| !output.is_empty() && output != "name");
     let mut visited = prune::Visited::default();
     if session.namespace_given {
         visited.namespaces.insert(session.namespace.clone());

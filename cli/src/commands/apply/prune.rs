@@ -39,6 +39,16 @@ pub struct Visited {
     pub uids: BTreeSet<String>,
 }
 
+impl Visited {
+    /// Takes note of an object of the files, and of what the server has of it.
+    pub fn add(&mut self, info: &Info, live: Option<&serde_json::Value>) {
+        if info.resource.namespaced {
+            self.namespaces.insert(info.namespace.clone());
+        }
+        self.uids.extend(live.map(|live| meta::uid(live).to_owned()));
+    }
+}
+
 /// The kinds that `--prune-allowlist` names.
 pub async fn kinds(session: &Session, named: &[String]) -> Result<Vec<Resource>> {
     let mut kinds = Vec::new();
@@ -62,6 +72,7 @@ fn parse(word: &str) -> Result<(&str, &str, &str)> {
     }
 }
 
+/// Deletes what is left over.
 pub async fn prune(
     args: &ApplyArgs,
     session: &Session,
@@ -69,19 +80,37 @@ pub async fn prune(
     visited: &Visited,
     reporter: &mut Reporter,
 ) -> Result<()> {
+    let selector = args.how.selector.as_deref();
+    let delete = async |info: Info| {
+        remove(args, session, &info).await?;
+        reporter.done(&info, &info.object, "pruned")
+    };
+    leftovers(session, kinds, selector, visited, delete).await
+}
+
+/// Shows what was applied once and is not among what was visited, one by one.
+///
+/// # Errors
+/// When a list cannot be had, and the first error of `act`.
+pub async fn leftovers(
+    session: &Session,
+    kinds: &[Resource],
+    selector: Option<&str>,
+    visited: &Visited,
+    mut act: impl AsyncFnMut(Info) -> Result<()>,
+) -> Result<()> {
     for kind in kinds {
         let namespaces: Vec<&str> =
             if kind.namespaced { visited.namespaces.iter().map(String::as_str).collect() } else { vec![""] };
         for namespace in namespaces {
             let scope = if kind.namespaced { "namespaced" } else { "nonNamespaced" };
             let about = format!("error pruning {scope} object {}, Kind={}", kind.api_version_of_group(), kind.kind);
-            let list = Request::get(kind.path(namespace, None)).query_some("labelSelector", args.how.selector.as_deref());
+            let list = Request::get(kind.path(namespace, None)).query_some("labelSelector", selector);
             let (found, _) = select::list(session, list).await.map_err(|error| error.during(&about))?;
             for object in found {
                 let info = select::info(kind.clone(), object);
                 if meta::annotation(&info.object, LAST_APPLIED).is_some() && !visited.uids.contains(meta::uid(&info.object)) {
-                    remove(args, session, &info).await.map_err(|error| error.during(&about))?;
-                    reporter.done(&info, &info.object, "pruned")?;
+                    act(info).await.map_err(|error| error.during(&about))?;
                 }
             }
         }
@@ -90,11 +119,11 @@ pub async fn prune(
 }
 
 async fn remove(args: &ApplyArgs, session: &Session, info: &Info) -> Result<()> {
-    if args.dry_run.dry_run == DryRun::Client {
+    if args.write.dry_run() == DryRun::Client {
         return Ok(());
     }
     let request = Request::delete(info.path(), &args.removal.options());
-    session.json(request.query_some("dryRun", args.dry_run.dry_run.parameter())).await.map(drop)
+    session.json(args.write.ask(request)).await.map(drop)
 }
 
 #[cfg(test)]

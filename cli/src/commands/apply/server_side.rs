@@ -68,10 +68,8 @@ async fn keep_annotation(args: &ApplyArgs, session: &Session, info: &Info, objec
         metadata["namespace"] = info.namespace.as_str().into();
     }
     let only = json!({"apiVersion": info.resource.api_version(), "kind": info.resource.kind, "metadata": metadata});
-    let request = Request::patch(path(args, info), APPLY_PATCH, &only)
-        .query("fieldManager", ANNOTATION_MANAGER)
-        .query_some("dryRun", args.dry_run.dry_run.parameter());
-    *object = session.json(request).await?;
+    let request = Request::patch(path(args, info), APPLY_PATCH, &only).query("fieldManager", ANNOTATION_MANAGER);
+    *object = session.json(args.write.ask(request)).await?;
     Ok(())
 }
 

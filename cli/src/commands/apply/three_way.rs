@@ -41,13 +41,36 @@ impl Patch {
 /// # Errors
 /// When the annotation of the last apply is no JSON, or a list has no key to merge it by.
 pub fn patch(modified: &Value, current: &Value) -> Result<Patch, PatchError> {
-    let original = configuration::last_applied(current)
-        .map_err(|_| PatchError::Malformed("Invalid JSON document".into()))?
-        .unwrap_or_else(|| Value::Object(serde_json::Map::new()));
+    let original = last(current)?;
     Ok(match builtin(modified) {
         Some(ty) => Patch { kind: STRATEGIC_PATCH, body: strategic::create_three_way(&original, modified, current, ty)? },
         None => Patch { kind: MERGE_PATCH, body: merge::create_three_way(&original, modified, current) },
     })
+}
+
+/// Refuses to set what others changed since the last apply: what kubectl does for `--overwrite=false`. A patch of a custom resource
+/// is never refused.
+///
+/// # Errors
+/// The patch, and what it is at odds with.
+pub fn keep_changes(patch: &Patch, current: &Value) -> Result<(), PatchError> {
+    let Some(ty) = builtin(current).filter(|_| patch.kind == STRATEGIC_PATCH) else { return Ok(()) };
+    let changed = strategic::create_two_way(&last(current)?, current, ty)?;
+    if !strategic::conflict(&patch.body, &changed, ty)? {
+        return Ok(());
+    }
+    let text = machinery::yaml::to_string;
+    Err(PatchError::Malformed(format!(
+        "patch:\n{}\nconflicts with changes made from original to current:\n{}\n",
+        text(&patch.body),
+        text(&changed)
+    )))
+}
+
+/// What was applied last; nothing if the object never was.
+fn last(current: &Value) -> Result<Value, PatchError> {
+    let last = configuration::last_applied(current).map_err(|_| PatchError::Malformed("Invalid JSON document".into()))?;
+    Ok(last.unwrap_or_else(|| Value::Object(serde_json::Map::new())))
 }
 
 fn builtin(object: &Value) -> Option<schema::TypeRef<'static>> {
@@ -57,7 +80,7 @@ fn builtin(object: &Value) -> Option<schema::TypeRef<'static>> {
 
 #[cfg(test)]
 mod tests {
-    use machinery::apply::LAST_APPLIED;
+    use machinery::{apply::LAST_APPLIED, meta};
     use serde_json::json;
 
     use super::*;
@@ -91,6 +114,23 @@ mod tests {
             object("example.com/v1", "Widget", json!([port(1), port(2), port(9)])),
             (MERGE_PATCH, json!({"ports": [port(2), port(3)]})),
         );
+    }
+
+    #[test]
+    fn changes_of_others_are_kept() {
+        let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+        let check = |now: Value, current: Value, kept: bool| {
+            let mut current = map(current);
+            current["metadata"]["annotations"] = json!({LAST_APPLIED: configuration::text(&map(json!({"x": "1"})))});
+            let mut patch = patch(&configuration::annotated(&map(now)), &current).unwrap();
+            // The annotation itself is one of the changes.
+            assert_eq!(keep_changes(&patch, &current).is_ok(), patch.is_empty());
+            meta::metadata_mut(&mut patch.body).remove("annotations");
+            assert_eq!(keep_changes(&patch, &current).is_ok(), kept, "{patch:?}");
+        };
+        check(json!({"x": "1"}), json!({"x": "1"}), true);
+        check(json!({"x": "2"}), json!({"x": "1", "y": "1"}), true);
+        check(json!({"x": "2"}), json!({"x": "3"}), false);
     }
 
     #[test]

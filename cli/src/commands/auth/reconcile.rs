@@ -5,11 +5,9 @@ use machinery::meta;
 use serde_json::Value;
 
 use crate::{
+    commands::flags::ChangeFlags,
     kube::{Error, Files, Info, Request, Result, Session, select, session::JSON},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 use reqwest::Method;
 
@@ -25,17 +23,14 @@ pub struct ReconcileArgs {
     #[arg(long)]
     remove_extra_permissions: bool,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 pub async fn run(args: ReconcileArgs, session: &Session) -> Result<()> {
     if args.files.is_empty() {
         return Err(Error::message("must specify one of -f and -k"));
     }
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let mut reporter = args.change.reporter()?;
     for info in select::from_files(session, &args.files).await? {
         if info.resource.group != "rbac.authorization.k8s.io" {
             continue;
@@ -104,7 +99,7 @@ fn shown(item: &Value) -> String {
 async fn one(args: &ReconcileArgs, session: &Session, info: &Info) -> Result<(Value, Change)> {
     let binding = info.resource.kind.ends_with("Binding");
     let what = if binding { "subjects" } else { "rules" };
-    let changes = args.dry_run.dry_run == DryRun::No;
+    let changes = args.change.dry_run() == DryRun::No;
     let current = match session.json(Request::get(info.path())).await {
         Ok(object) => object,
         Err(error) if error.is_not_found() => {

@@ -12,13 +12,10 @@ pub use access::Subjects;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::apply;
+use super::{apply, flags::WriteFlags};
 use crate::{
     kube::{Error, Files, Info, Request, Result, Session, select},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 /// Creates objects from files, or common kinds from flags
@@ -71,30 +68,10 @@ enum What {
 #[derive(Args, Clone, Debug, Default)]
 pub struct CreateFlags {
     #[command(flatten)]
-    pub output: OutputFlags,
-    #[command(flatten)]
-    pub dry_run: DryRunFlag,
-    #[command(flatten)]
-    pub validate: ValidateFlag,
+    pub write: WriteFlags,
     /// Write down what is created, for `apply` to compare with
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     pub save_config: bool,
-}
-
-/// How strictly the server looks at unknown and duplicate fields.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub struct ValidateFlag {
-    /// Unknown and duplicate fields are errors (strict), warnings (warn) or nothing (ignore)
-    #[arg(long, value_name = "strict|warn|ignore", num_args = 0..=1, default_missing_value = "strict", require_equals = true, default_value = "strict", hide_default_value = true)]
-    pub validate: Validate,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-pub enum Validate {
-    #[default]
-    Strict,
-    Warn,
-    Ignore,
 }
 
 impl CreateArgs {
@@ -104,39 +81,10 @@ impl CreateArgs {
     }
 }
 
-impl std::str::FromStr for Validate {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "strict" | "true" => Ok(Self::Strict),
-            "warn" => Ok(Self::Warn),
-            "ignore" | "false" => Ok(Self::Ignore),
-            _ => Err(format!("invalid - validate option {text:?}; must be one of: strict (or true), warn, ignore (or false)")),
-        }
-    }
-}
-
-impl Validate {
-    /// Whether what is sent is looked at before.
-    pub fn checks(self) -> bool {
-        !matches!(self, Self::Ignore)
-    }
-
-    /// The query parameter `fieldValidation`.
-    pub fn parameter(self) -> &'static str {
-        match self {
-            Self::Strict => "Strict",
-            Self::Warn => "Warn",
-            Self::Ignore => "Ignore",
-        }
-    }
-}
-
 pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
     match args.what {
         None => {
-            let checked = args.flags.validate.validate.checks();
+            let checked = args.flags.write.checks();
             from_files(&Files { checked, ..args.files }, &args.flags, session).await
         }
         Some(What::Deployment(args)) => one(session, args.object()?, &args.flags, "deployment").await,
@@ -169,8 +117,7 @@ async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Re
     if infos.is_empty() && errors.is_empty() {
         return Err(Error::message("no objects passed to create"));
     }
-    let dry_run = flags.dry_run.dry_run;
-    let mut reporter = Reporter::new(&flags.output, dry_run)?;
+    let mut reporter = flags.write.reporter()?;
     for mut info in infos {
         match submit(session, &info, flags).await {
             Ok(object) => {
@@ -185,7 +132,7 @@ async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Re
 
 /// Creates an object that was made from flags. `what` is how an error calls it.
 pub async fn one(session: &Session, mut object: Value, flags: &CreateFlags, what: &str) -> Result<()> {
-    let mut reporter = Reporter::new(&flags.output, flags.dry_run.dry_run)?;
+    let mut reporter = flags.write.reporter()?;
     let info = info(session, &mut object, flags).await?;
     let created = submit(session, &info, flags).await.map_err(|error| match error {
         Error::Status(status) if !what.is_empty() => Error::message(format!("failed to create {what}: {}", status.message)),
@@ -215,7 +162,7 @@ pub async fn info(session: &Session, object: &mut Value, flags: &CreateFlags) ->
     };
     let namespace = if resource.namespaced { session.namespace.clone() } else { String::new() };
     // What is only printed has a namespace only if one was asked for: it may be applied anywhere.
-    if resource.namespaced && (session.namespace_given || flags.dry_run.dry_run != DryRun::Client) {
+    if resource.namespaced && (session.namespace_given || flags.write.dry_run() != DryRun::Client) {
         machinery::meta::metadata_mut(object).insert("namespace".into(), namespace.clone().into());
     }
     let name = machinery::meta::name(object).to_owned();
@@ -223,7 +170,7 @@ pub async fn info(session: &Session, object: &mut Value, flags: &CreateFlags) ->
 }
 
 pub async fn submit(session: &Session, info: &Info, flags: &CreateFlags) -> Result<Value> {
-    let dry_run = flags.dry_run.dry_run;
+    let dry_run = flags.write.dry_run();
     // Who applied an object once goes on so: the annotation is renewed.
     let applied = machinery::meta::annotation(&info.object, machinery::apply::LAST_APPLIED).is_some();
     let object = match flags.save_config || applied {
@@ -234,9 +181,6 @@ pub async fn submit(session: &Session, info: &Info, flags: &CreateFlags) -> Resu
     if dry_run == DryRun::Client {
         return Ok(object);
     }
-    let request = Request::post(info.resource.path(&info.namespace, None), &object)
-        .query("fieldManager", "kctl-create")
-        .query("fieldValidation", flags.validate.validate.parameter())
-        .query_some("dryRun", dry_run.parameter());
-    session.json(request).await
+    let request = Request::post(info.resource.path(&info.namespace, None), &object);
+    session.json(flags.write.send(request, "kctl-create")).await
 }

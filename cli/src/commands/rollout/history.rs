@@ -5,16 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Targets, whole_type};
 use crate::{
-    commands::describe::pod_template,
+    commands::{describe::pod_template, flags::ChangeFlags},
     kube::{
         Error, Info, Request, Result, Session, select,
         session::{JSON_PATCH, STRATEGIC_PATCH},
     },
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-        tabs,
-    },
+    output::{format::DryRun, tabs},
 };
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -52,9 +48,7 @@ pub struct UndoArgs {
     #[arg(long, default_value_t = 0)]
     to_revision: i64,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 /// One revision: its number and the object that keeps it.
@@ -137,12 +131,12 @@ async fn history(session: &Session, info: &Info, revision: i64) -> Result<String
 
 pub async fn undo(mut args: UndoArgs, session: &Session) -> Result<()> {
     whole_type(&mut args.targets);
-    let mut reporter = Reporter::new(&args.output, args.dry_run.dry_run)?;
+    let mut reporter = args.change.reporter()?;
     args.targets
         .each(session, async |info| {
             let revisions = revisions(session, info).await?;
             let target = choose(info, &revisions, args.to_revision)?;
-            if args.dry_run.dry_run == DryRun::Client {
+            if args.change.dry_run() == DryRun::Client {
                 return reporter.done(info, &info.object, &pod_template(target.template()));
             }
             if info.object["spec"]["paused"] == true {
@@ -156,7 +150,7 @@ pub async fn undo(mut args: UndoArgs, session: &Session) -> Result<()> {
             }
             let (kind, body) = plan(info, target);
             let request = Request::patch(info.path(), kind, &body).query("fieldManager", "kctl-rollout");
-            let after = session.json(request.query_some("dryRun", args.dry_run.dry_run.parameter())).await?;
+            let after = session.json(args.change.ask(request)).await?;
             reporter.done(info, &after, "rolled back")
         })
         .await

@@ -6,13 +6,13 @@ mod status;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::targets::{Targets, patch};
+use super::{
+    flags::ChangeFlags,
+    targets::{Targets, patch},
+};
 use crate::{
     kube::{Error, Info, Result, Session, session::STRATEGIC_PATCH},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
-    },
+    output::format::DryRun,
 };
 
 /// Follows, undoes, pauses and resumes changes of deployments, daemon sets and stateful sets
@@ -40,9 +40,7 @@ struct ChangeArgs {
     #[command(flatten)]
     targets: Targets,
     #[command(flatten)]
-    output: OutputFlags,
-    #[command(flatten)]
-    dry_run: DryRunFlag,
+    change: ChangeFlags,
 }
 
 pub async fn run(args: RolloutArgs, session: &Session) -> Result<()> {
@@ -61,8 +59,8 @@ async fn change(mut args: ChangeArgs, session: &Session, plan: fn(&Info) -> Resu
         return Err(Error::message("required resource not specified"));
     }
     whole_type(&mut args.targets);
-    let dry_run = args.dry_run.dry_run;
-    let mut reporter = Reporter::new(&args.output, dry_run)?;
+    let dry_run = args.change.dry_run();
+    let mut reporter = args.change.reporter()?;
     let count = args
         .targets
         .each(session, async |info| {

@@ -4,12 +4,12 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    commands::targets::{Selectors, Targets, patch, two_way},
-    kube::{Error, Files, Info, Result, Session, select},
-    output::{
-        OutputFlags,
-        format::{DryRun, DryRunFlag, Reporter},
+    commands::{
+        flags::ChangeFlags,
+        targets::{Selectors, Targets, patch, two_way},
     },
+    kube::{Error, Files, Info, Result, Session, select},
+    output::format::DryRun,
 };
 
 #[derive(Args, Clone, Debug)]
@@ -24,9 +24,7 @@ pub struct SetFlags {
     #[arg(long, default_value = "kctl-set", hide = true)]
     pub field_manager: String,
     #[command(flatten)]
-    pub output: OutputFlags,
-    #[command(flatten)]
-    pub dry_run: DryRunFlag,
+    pub change: ChangeFlags,
 }
 
 const NOTHING_NAMED: &str = "You must provide one or more resources by argument or filename.\n\
@@ -45,7 +43,7 @@ pub struct Wording {
 
 impl SetFlags {
     pub fn check(&self) -> Result<()> {
-        if self.local && self.dry_run.dry_run == DryRun::Server {
+        if self.local && self.change.dry_run() == DryRun::Server {
             return Err(Error::message("cannot specify --local and --dry-run=server - did you mean --dry-run=client?"));
         }
         self.selectors.check()
@@ -78,9 +76,9 @@ impl SetFlags {
         mut change: impl FnMut(&Info, &mut Value) -> Result<()>,
     ) -> Result<()> {
         let (infos, mut errors) = self.infos(words, session).await?;
-        let local = self.local || self.dry_run.dry_run == DryRun::Client;
+        let local = self.local || self.change.dry_run() == DryRun::Client;
         // A local change is no dry run: nothing would be sent in earnest either.
-        let mut reporter = Reporter::new(&self.output, self.dry_run.dry_run)?;
+        let mut reporter = self.change.reporter()?;
         for info in &infos {
             let mut object = info.object.clone();
             if let Err(error) = change(info, &mut object) {
@@ -95,7 +93,7 @@ impl SetFlags {
                 continue;
             }
             let (kind, body) = two_way(&info.object, &object);
-            match patch(session, info, kind, &body, "set", self.dry_run.dry_run).await {
+            match patch(session, info, kind, &body, "set", self.change.dry_run()).await {
                 Ok(after) => reporter.done(info, &after, wording.done)?,
                 Err(error) => errors.push(Error::message(format!("{} {}", wording.failed, error.bare()))),
             }

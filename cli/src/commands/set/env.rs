@@ -68,7 +68,7 @@ pub async fn run(args: EnvArgs, session: &Session) -> Result<()> {
     if words.is_empty() && args.flags.files.is_empty() {
         return Err(Error::message("one or more resources must be specified as <resource> <name> or <resource>/<name>"));
     }
-    if args.list && args.flags.output.output.is_some() {
+    if args.list && args.flags.change.output().is_some() {
         return Err(Error::message("--list and --output may not be specified together"));
     }
     if !args.keys.is_empty() && args.from.is_none() {
