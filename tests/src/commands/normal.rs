@@ -6,11 +6,13 @@ pub struct Run {
     /// `127.0.0.1:PORT`
     pub address: String,
     pub directory: String,
+    /// The file name of the client's program: `kubectl.1.33`, as it calls itself in messages.
+    pub program: String,
 }
 
 /// The text with uids, times, versions, ages and addresses replaced, and every client called `kubectl`.
 pub fn normal(text: &str, run: &Run) -> String {
-    let text = text.replace(&run.address, "SERVER").replace(&run.directory, "DIR").replace("kctl", "kubectl");
+    let text = text.replace(&run.address, "SERVER").replace(&run.directory, "DIR").replace(&run.program, "kubectl");
     text.split_inclusive('\n').filter(|line| !is_logged(line)).map(line).collect()
 }
 
@@ -43,7 +45,6 @@ fn names(text: &str) -> String {
     let word = |after: &str| after.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).unwrap_or(after.len());
     let number = |after: &str| after.find(|c: char| !c.is_ascii_digit()).unwrap_or(after.len());
     let text = replace(text, "kubectl-edit-", "<file>", word);
-    let text = replace(&text, "kubectl.1.00-edit-", "<file>", word);
     let text = replace(&text, "LIVE-", "<live>", number);
     let text = replace(&text, "MERGED-", "<merged>", number);
     let text = replace(&text, "X509SHA256=", "<credential>", word);
@@ -85,7 +86,7 @@ fn uids(text: &str) -> String {
 }
 
 fn versions(text: &str) -> String {
-    for name in ["resourceVersion: \"", "\"resourceVersion\": \"", "Resource Version:  "] {
+    for name in ["resourceVersion: \"", "\"resourceVersion\":\"", "\"resourceVersion\": \"", "Resource Version:  "] {
         if let Some(at) = text.find(name) {
             let from = at + name.len();
             let digits = text[from..].bytes().take_while(u8::is_ascii_digit).count();
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn what_differs_is_replaced() {
-        let run = Run { address: "127.0.0.1:1234".into(), directory: "/tmp/x".into() };
+        let run = Run { address: "127.0.0.1:1234".into(), directory: "/tmp/x".into(), program: "kctl".into() };
         let check = |text: &str, want: &str| assert_eq!(normal(text, &run), want);
         check("NAME   READY   AGE\na      1/1     12s\n", "NAME   READY   AGE\na      1/1     <age>\n");
         check("a      5s    nginx\nb      10s   nginx\n", "a      <age>   nginx\nb      <age>   nginx\n");
@@ -137,5 +138,7 @@ mod tests {
         check("in /tmp/kctl-edit-12.yaml\"\n", "in /tmp/<file>\"\n");
         check("W1121 17:09:01.123456   12 a.go:4] x\nW1\n", "W1\n");
         check("no end", "no end");
+        let old = Run { program: "kubectl.1.27".into(), ..run };
+        assert_eq!(normal("run 'kubectl.1.27 get' in /tmp/kubectl.1.27-edit-1\n", &old), "run 'kubectl get' in /tmp/<file>\n");
     }
 }

@@ -59,7 +59,11 @@ pub async fn outcomes(name: &str, steps: &[Step], client: &Client, server: &Path
     let server = ApiServer::start(server, &format!("commands-{name}-{}{release}", client.name())).await?;
     let directory = server.dir.join("work");
     std::fs::create_dir_all(&directory)?;
-    let run = Run { address: format!("127.0.0.1:{}", server.ports.server), directory: server.dir.display().to_string() };
+    let run = Run {
+        address: format!("127.0.0.1:{}", server.ports.server),
+        directory: server.dir.display().to_string(),
+        program: client.program.file_name().context("a program has a name")?.to_string_lossy().into_owned(),
+    };
     let mut outcomes = Vec::with_capacity(steps.len());
     for step in steps {
         for (name, content) in &step.files {
