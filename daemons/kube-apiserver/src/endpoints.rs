@@ -80,7 +80,8 @@ pub async fn handle(
         let _ = wanted.0.set(Content { media_type: media_type.to_owned(), bytes: bytes.clone() });
     }
     let call = Call { server, served: &served, path, parts, query: &query, cx };
-    if let Some(warning) = deprecation(path).or_else(|| served.custom()?.deprecation()) {
+    let is_served = Verb::parse(&info.verb).is_none_or(|verb| served.resource.has_verb(verb));
+    if is_served && let Some(warning) = deprecation(path).or_else(|| served.custom()?.deprecation()) {
         call.cx.warn(warning);
     }
     // A refusal carries the warnings too: they often say why.

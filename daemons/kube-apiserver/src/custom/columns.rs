@@ -19,16 +19,14 @@ struct Column {
 
 impl Columns {
     pub(super) fn new(version: &Value) -> Self {
-        let age = [json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description":
-            "CreationTimestamp is the time at which the object was created, as the server has it. Populated by the system."})];
+        let age = [json!({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+            "description": of_metadata("creationTimestamp")})];
         let declared = version["additionalPrinterColumns"].as_array().filter(|columns| !columns.is_empty());
         Self { declared: declared.map_or(&age[..], Vec::as_slice).iter().map(Column::new).collect() }
     }
 
     pub(super) fn definitions(&self) -> Value {
-        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description":
-            "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a \
-             client to request the generation of an appropriate name automatically."});
+        let name = json!({"name": "Name", "type": "string", "format": "name", "priority": 0, "description": of_metadata("name")});
         std::iter::once(name).chain(self.declared.iter().map(|column| column.definition.clone())).collect()
     }
 
@@ -36,6 +34,11 @@ impl Columns {
         let declared = self.declared.iter().map(|column| column.cell(object, now));
         std::iter::once(json!(meta::name(object))).chain(declared).collect()
     }
+}
+
+/// What the schema says of a field of the metadata.
+fn of_metadata(field: &str) -> Value {
+    schema::docs::of_field("apimachinery.pkg.apis.meta.v1.ObjectMeta", field).unwrap_or_default().into()
 }
 
 impl Column {
@@ -97,6 +100,8 @@ mod tests {
             [json!("x"), json!("text"), json!(3), json!("n"), json!("True"), json!("<invalid>"), Value::Null]
         );
         assert_eq!(columns.definitions()[1]["description"], "Custom resource definition column (in JSONPath format): .spec.s");
-        assert_eq!(Columns::new(&Value::Null).definitions()[1]["name"], "Age");
+        let age = &Columns::new(&Value::Null).definitions()[1];
+        assert_eq!(age["name"], "Age");
+        assert!(age["description"].as_str().is_some_and(|text| text.starts_with("CreationTimestamp is")), "{age}");
     }
 }
