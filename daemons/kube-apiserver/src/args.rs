@@ -237,12 +237,12 @@ pub struct Args {
     /// How many requests that change something are served at once.
     #[arg(long, default_value_t = 200, value_name = "N")]
     pub max_mutating_requests_inflight: usize,
-    /// Accepted for compatibility.
-    #[arg(long, value_name = "GATES", hide = true)]
-    pub feature_gates: Option<String>,
-    /// Accepted for compatibility: all built-in versions are served.
-    #[arg(long, value_name = "CONFIG", hide = true)]
-    pub runtime_config: Option<String>,
+    /// Features to switch on or off (NAME=BOOL). Those that this server does not know do nothing.
+    #[arg(long, value_delimiter = ',', value_name = "GATES")]
+    pub feature_gates: Vec<String>,
+    /// Versions to serve beyond those that are by default (GROUP/VERSION=BOOL, api/beta=BOOL).
+    #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
+    pub runtime_config: Vec<String>,
     /// Accepted for compatibility.
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
     pub enable_aggregator_routing: bool,

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use ::store::{Etcd, EtcdConfig, EtcdTls, Memory, Storage, Transformed};
 use anyhow::{Context, bail};
+use daemon::feature_gates::FeatureGates;
 use daemon::reload::{RECHECK, Reloading};
 use jiff::Timestamp;
 use pki::{PublicKey, TokenSigner, TokenVerifier};
+use schema::{OnRequest, Serving};
 
 use crate::aggregation::Access;
 use crate::args::{Args, AuthorizationMode, StorageBackend};
@@ -34,6 +36,7 @@ use crate::filters::spans::Tracer;
 use crate::filters::spans::config::TracingConfiguration;
 use crate::filters::spans::otlp::Exporter;
 use crate::remote::Remote;
+use crate::runtime_config;
 use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits};
 use crate::service_ip::ServiceNetwork;
 use crate::subresources::Lifetimes;
@@ -49,8 +52,12 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         Some(path) => Some(TokenSigner::from_pem(&text(path)?).with_context(|| format!("reading {}", path.display()))?),
         None => None,
     };
+    let gates = feature_gates(args)?;
+    let serving = serving(args, &gates)?;
     let (storage, kms) = encrypted(args, storage(args).await?)?;
     Ok(Config {
+        serving,
+        gates,
         storage,
         kms,
         modes: authorization(args)?,
@@ -93,6 +100,23 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         authentication_configmap: authentication_configmap(args)?,
         now: Timestamp::now,
     })
+}
+
+fn feature_gates(args: &Args) -> anyhow::Result<FeatureGates> {
+    let gates = FeatureGates::parse(&args.feature_gates).map_err(|why| anyhow::anyhow!("--feature-gates: {why}"))?;
+    if !gates.unknown().is_empty() {
+        tracing::info!(gates = gates.unknown().join(","), "these feature gates do nothing here");
+    }
+    Ok(gates)
+}
+
+fn serving(args: &Args, gates: &FeatureGates) -> anyhow::Result<Serving> {
+    let asked = runtime_config::parse(&args.runtime_config, gates);
+    let asked = asked.map_err(|why| anyhow::anyhow!("--runtime-config: {why}"))?;
+    for OnRequest { group, version, gate } in asked.gated {
+        tracing::warn!("{group}/{version} is not served because the {gate} feature gate is disabled");
+    }
+    Ok(asked.serving)
 }
 
 /// The authorizers in order, as flags name them.

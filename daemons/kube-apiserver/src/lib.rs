@@ -9,6 +9,7 @@
 //! | What do the verbs do? | [`registry`], one file each |
 //! | What is below an object? | [`subresources`], [`proxy`] for streams |
 //! | Which other servers does it ask? | [`remote`], [`component_status`] |
+//! | Which versions are on? | [`runtime_config`] |
 //! | What is sealed in the store? | [`encryption`] |
 //! | How is it written down for the client? | [`respond`], [`discovery`], [`openapi`] |
 //! | What does every cluster start with? | [`bootstrap`] |
@@ -48,6 +49,7 @@ pub mod remote;
 pub mod request_info;
 pub mod respond;
 pub mod reviews;
+pub mod runtime_config;
 pub mod server;
 pub mod service_ip;
 pub mod subresources;

@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 
 use ::store::Storage;
 use bytes::Bytes;
+use daemon::feature_gates::FeatureGates;
 use daemon::health::{Checks, Scope};
 use daemon::reload::Reloading;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use pki::TokenSigner;
+use schema::Serving;
 
 use crate::admission;
 use crate::aggregation::{self, Aggregation};
@@ -44,6 +46,9 @@ use crate::subresources::Lifetimes;
 
 /// What a server is made of. [`Config::for_tests`] is a server for one process.
 pub struct Config {
+    /// The versions of built-in resources.
+    pub serving: Serving,
+    pub gates: FeatureGates,
     pub storage: Arc<dyn Storage>,
     /// Whose health is the server's: they have the keys of what is stored.
     pub kms: Option<Arc<Plugins>>,
@@ -150,6 +155,8 @@ impl Config {
     /// A server that believes whoever calls it in process, allows everything and keeps objects where it is told.
     pub fn for_tests(storage: Arc<dyn Storage>) -> Self {
         Self {
+            serving: Serving::default(),
+            gates: FeatureGates::default(),
             storage,
             kms: None,
             modes: vec![ModeName::AlwaysAllow],
@@ -225,7 +232,7 @@ impl ApiServer {
         let authorizer = Authorizer::new(modes, Local { node: Some(node.clone()), rbac: rbac.clone() });
         let admission =
             admission::Chain::new(&config.enable_admission, &config.disable_admission, &config.admission, &authorizer)?;
-        let registry = Arc::new(Registry::new(config.storage, Hooks::new(config.services.clone()), admission));
+        let registry = Arc::new(Registry::new(config.serving, config.storage, Hooks::new(config.services.clone()), admission));
         registry.admission.connect(registry.clone());
         lookup.connect(registry.clone());
         let mut authenticator = Authenticator::new(registry.clone());
@@ -276,6 +283,7 @@ impl ApiServer {
                 services: config.services,
                 advertise: config.advertise,
                 authentication_configmap: config.authentication_configmap,
+                gates: config.gates,
             },
         );
         let flag = ready.clone();

@@ -16,6 +16,7 @@ const QUALIFIED_MSG: &str =
     "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const VALUE_MSG: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 const WILDCARD_MSG: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+const REASON_MSG: &str = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
 const C_IDENTIFIER_MSG: &str =
     "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric characters or '_'";
 const ENV_MSG: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
@@ -220,6 +221,13 @@ pub fn user_id(id: i64) -> Vec<String> {
     in_range(id, 0, i64::from(i32::MAX))
 }
 
+/// The reason of a condition.
+pub fn condition_reason(value: &str) -> Vec<String> {
+    let ok = framed(value, |b| b.is_ascii_alphabetic(), |b| alnum(b) || b == b'_', b",:");
+    let examples = ["my_name", "MY_NAME", "MyName", "ReasonA,ReasonB", "ReasonA:ReasonB"];
+    one_unless(ok, || regex_message(REASON_MSG, "[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?", &examples))
+}
+
 pub fn c_identifier(value: &str) -> Vec<String> {
     let head = |b: u8| b.is_ascii_alphabetic() || b == b'_';
     let ok = value.bytes().next().is_some_and(head) && value.bytes().all(|b| head(b) || b.is_ascii_digit());
@@ -344,6 +352,7 @@ mod tests {
         check(port_name, &["http", "a1", "1-a"], &["", "1", "a--b", "-a", "a-", "A", "abcdefghijklmnop"]);
         check(env_var_name, &["A", "a.b-c", "1", "a b"], &["", "a=b", "é"]);
         check(config_map_key, &["a", ".a", "A_b-c.d"], &["", ".", "..", "..a", "a/b"]);
+        check(condition_reason, &["A", "MigrationRunning", "a:b,c_"], &["", "1a", "a:", "a b"]);
         check(c_identifier, &["_a1"], &["", "1a", "a-b"]);
         check(percent, &["0%", "100%"], &["", "%", "1", "-1%", "1.5%"]);
         check(path_segment, &["system:x"], &[".", "..", "a/b", "a%b"]);

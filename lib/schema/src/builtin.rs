@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::resource::{Resource, Subresource, Verb};
+use crate::serving::OnRequest;
 use crate::types::{AnyKind, Field, ListKindOwned, Node, NodeId, Object, Scalar, Tags, TypeRef, Types};
 
 pub(crate) const TYPES: &str = include_str!("../data/types.txt");
@@ -34,6 +35,7 @@ pub struct Builtin {
     pub(crate) types: Types,
     /// Group and version to the prefix of their types' names.
     pub(crate) modules: Vec<Module<'static>>,
+    pub(crate) on_request: Vec<OnRequest>,
     /// The values of fields that have a closed set of them.
     pub(crate) enums: HashMap<(NodeId, &'static str), Vec<&'static str>>,
     /// Defaults that OpenAPI declares, as JSON.
@@ -146,6 +148,10 @@ impl Loader {
         for line in lines(OVERLAY) {
             match line.split_once(' ').expect("an overlay line has several words") {
                 ("group", _) => {}
+                ("on-request", rest) => {
+                    let [group, version, gate] = rest.split(' ').collect::<Vec<_>>()[..] else { panic!("bad version: {rest}") };
+                    loader.table.on_request.push(OnRequest { group, version, gate });
+                }
                 (
                     keyword @ ("names" | "sub" | "optional" | "required" | "tag" | "pointer" | "keep" | "enum" | "default"),
                     rest,

@@ -9,10 +9,12 @@ pub mod docs;
 pub mod openapi;
 pub mod proto;
 mod resource;
+mod serving;
 pub mod strict;
 pub mod structural;
 mod types;
 
 pub use builtin::{Builtin, builtin};
 pub use resource::{Resource, Subresource, Verb};
+pub use serving::{OnRequest, Serving};
 pub use types::{FieldRef, ListKind, ObjectShape, Patch, Scalar, Shape, TypeRef, Types};

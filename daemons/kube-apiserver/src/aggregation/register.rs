@@ -61,10 +61,10 @@ fn versions(definition: &Value) -> BTreeSet<(String, String)> {
 }
 
 async fn work(server: &Arc<Server>, queue: &Queue, declared: &Declared) {
-    let builtin: BTreeSet<(&str, &str)> = schema::builtin()
-        .resources
-        .iter()
-        .filter(|resource| resource.served && local::builtin_priorities(&resource.group, &resource.version).is_some())
+    let serving = &server.registry.serving;
+    let builtin: BTreeSet<(&str, &str)> = serving
+        .resources()
+        .filter(|resource| local::builtin_priorities(&resource.group, &resource.version).is_some())
         .map(|resource| (resource.group.as_str(), resource.version.as_str()))
         .collect();
     for (group, version) in builtin {

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use daemon::feature_gates::FeatureGates;
 use futures::{StreamExt, TryStreamExt};
 use machinery::meta;
 use machinery::status::Status;
@@ -29,6 +30,7 @@ pub struct Facts {
     pub services: ServiceNetwork,
     pub advertise: Option<(IpAddr, u16)>,
     pub authentication_configmap: Vec<(String, String)>,
+    pub gates: FeatureGates,
 }
 
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
@@ -122,7 +124,12 @@ async fn everything(server: &Server, facts: &Facts) -> Result<(), Status> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         ensure(server, "", "namespaces", namespace).await?;
     }
-    tokio::try_join!(rbac::reconcile(server), priority_classes(server), flow::reconcile(server), token_tracking(server))?;
+    tokio::try_join!(
+        rbac::reconcile(server, &facts.gates),
+        priority_classes(server),
+        flow::reconcile(server),
+        token_tracking(server)
+    )?;
     if !facts.authentication_configmap.is_empty() {
         let data: serde_json::Map<String, Value> =
             facts.authentication_configmap.iter().map(|(key, value)| (key.clone(), json!(value))).collect();

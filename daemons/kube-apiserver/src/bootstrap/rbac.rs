@@ -1,6 +1,7 @@
 //! The roles and bindings of a new cluster, reconciled at every start: what is missing is added, what an administrator
 //! added stays, and an object whose annotation `autoupdate` is `false` is left alone.
 
+use daemon::feature_gates::FeatureGates;
 use machinery::meta;
 use machinery::status::Status;
 use serde_json::{Value, json};
@@ -29,18 +30,31 @@ pub fn node_rules() -> Vec<Rule> {
     node.unwrap_or_default()
 }
 
-pub async fn reconcile(server: &Server) -> Result<(), Status> {
+pub async fn reconcile(server: &Server, gates: &FeatureGates) -> Result<(), Status> {
     let one = async |item: Item| {
         let (plural, object) = item.object();
         let change = |old: &Value| merged(old, &object);
         super::reconcile(server, GROUP, plural, &object, &change).await
     };
-    super::together(items().into_iter().map(one)).await
+    super::together(with(gates).into_iter().map(one)).await
 }
 
+/// What no feature gate is about.
 fn items() -> Vec<Item> {
+    with(&FeatureGates::default())
+}
+
+/// What a server with these feature gates has.
+fn with(gates: &FeatureGates) -> Vec<Item> {
     let mut items = Vec::new();
+    let mut on = true;
     for line in TABLE.lines().map(|line| line.split('#').next().unwrap_or_default()).filter(|line| !line.trim().is_empty()) {
+        if let Some(gate) = line.strip_prefix("GATE") {
+            on = gate.trim().is_empty() || gates.is_on(gate.trim());
+        }
+        if !on || line.starts_with("GATE") {
+            continue;
+        }
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             ["ROLE", name, labels @ ..] => {
@@ -231,6 +245,17 @@ mod tests {
             }
         }
         assert!(node_rules().len() > 20);
+    }
+
+    #[test]
+    fn some_wait_for_a_feature_gate() {
+        let gates = FeatureGates::parse(&["StorageVersionMigrator=true".to_owned()]).unwrap();
+        let name = |item: &Item| match item {
+            Item::Role { name, .. } | Item::Binding { name, .. } => name.clone(),
+        };
+        let without: Vec<String> = items().iter().map(name).collect();
+        let more: Vec<String> = with(&gates).iter().map(name).filter(|name| !without.contains(name)).collect();
+        assert_eq!(more, ["system:controller:storage-version-migrator-controller"; 2]);
     }
 
     #[test]

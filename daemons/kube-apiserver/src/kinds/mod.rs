@@ -30,6 +30,7 @@ mod scheduling;
 mod service;
 mod service_cidr;
 mod storage;
+mod storage_migration;
 mod table;
 mod validate;
 mod value;
@@ -87,6 +88,10 @@ pub trait Rules: Send + Sync + 'static {
     }
     /// Whether a creator's status is kept: a node reports itself.
     fn keeps_status(&self) -> bool {
+        false
+    }
+    /// Whether an update of the status leaves labels, annotations and the like as they are.
+    fn status_keeps_metadata(&self) -> bool {
         false
     }
     /// Whether `metadata.generation` counts the changes of everything but metadata and status.
@@ -183,6 +188,7 @@ fn rules(group: &str, kind: &str) -> &'static dyn Rules {
         ("storage.k8s.io", "StorageClass") => &storage::StorageClass,
         ("storage.k8s.io", "VolumeAttachment") => &storage::VolumeAttachment,
         ("storage.k8s.io", "VolumeAttributesClass") => &Columns(storage::VOLUME_ATTRIBUTES_CLASS),
+        ("storagemigration.k8s.io", "StorageVersionMigration") => &storage_migration::StorageVersionMigration,
         _ => &Generic,
     }
 }
@@ -239,7 +245,7 @@ impl Strategy {
             "" if self.has_status => value::restore(new, old, "status"),
             "status" => {
                 keep_all_but_status(new, old);
-                if self.is_custom() {
+                if self.is_custom() || self.rules.status_keeps_metadata() {
                     keep_metadata(new, old);
                 }
             }
@@ -323,7 +329,7 @@ fn keep_all_but_status(new: &mut Value, old: &Value) {
     }
 }
 
-/// An update of a custom resource's status leaves its metadata as it is, but for who changed what.
+/// Leaves the metadata as it is, but for who changed what.
 fn keep_metadata(new: &mut Value, old: &Value) {
     let managed = meta::metadata_mut(new).remove("managedFields");
     value::restore(new, old, "metadata");

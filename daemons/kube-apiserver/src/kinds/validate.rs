@@ -66,6 +66,41 @@ pub(super) fn labels(map: &Value, path: &Path, errors: &mut FieldErrors) {
     }
 }
 
+/// Conditions in the form that all newer kinds share.
+pub(super) fn conditions(conditions: &[Value], path: &Path, errors: &mut FieldErrors) {
+    const REASON_BYTES_MAX: usize = 1024;
+    const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+    for (index, condition) in conditions.iter().enumerate() {
+        let path = path.index(index);
+        let (kind, status) = (text(condition, "/type"), text(condition, "/status"));
+        if conditions[..index].iter().any(|before| text(before, "/type") == kind) {
+            errors.duplicate(&path.child("type"), kind);
+        }
+        errors.invalid_each(&path.child("type"), kind, names::qualified_name(kind));
+        if !["False", "True", "Unknown"].contains(&status) {
+            errors.not_supported(&path.child("status"), status, &["False", "True", "Unknown"]);
+        }
+        if let Some(negative) = number(condition, "/observedGeneration").filter(|generation| *generation < 0) {
+            errors.invalid(&path.child("observedGeneration"), negative, "must be greater than or equal to zero");
+        }
+        if !has(condition, "/lastTransitionTime") {
+            errors.required(&path.child("lastTransitionTime"), "");
+        }
+        match text(condition, "/reason") {
+            "" => errors.required(&path.child("reason"), ""),
+            reason => {
+                errors.invalid_each(&path.child("reason"), reason, names::condition_reason(reason));
+                if reason.len() > REASON_BYTES_MAX {
+                    errors.push(FieldError::too_long(&path.child("reason"), REASON_BYTES_MAX));
+                }
+            }
+        }
+        if text(condition, "/message").len() > MESSAGE_BYTES_MAX {
+            errors.push(FieldError::too_long(&path.child("message"), MESSAGE_BYTES_MAX));
+        }
+    }
+}
+
 /// A label selector with its expressions.
 pub(super) fn label_selector(selector: &Value, path: &Path, errors: &mut FieldErrors) {
     if let Some(map) = selector.get("matchLabels") {

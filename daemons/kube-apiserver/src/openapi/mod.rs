@@ -1,7 +1,7 @@
 //! OpenAPI documents, made on demand.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -60,7 +60,11 @@ pub fn v2(server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
     }
     let customs = custom_resources(&server.registry);
     let remotes = server.aggregation.all();
-    let etag = format!("\"{}{}\"", hash(&customs), remotes.iter().filter_map(|remote| remote.part_hash()).collect::<String>());
+    let serving = &server.registry.serving;
+    let mut built_in = DefaultHasher::new();
+    serving.hash(&mut built_in);
+    let own = format!("{}{:016X}", hash(&customs), built_in.finish());
+    let etag = format!("\"{own}{}\"", remotes.iter().filter_map(|remote| remote.part_hash()).collect::<String>());
     let content_type = if protobuf { V2_PROTOBUF } else { "application/json" };
     let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok()) == Some(&etag);
     let mut response = if known {
@@ -68,7 +72,8 @@ pub fn v2(server: &Server, parts: &Parts) -> Result<Response<Body>, Status> {
     } else {
         let described = described(&customs);
         let others: Vec<openapi::Part> = remotes.iter().filter_map(|remote| remote.part()).collect();
-        let document = if protobuf { openapi::v2_proto(&described, &others) } else { openapi::v2(&described, &others) };
+        let make = if protobuf { openapi::v2_proto } else { openapi::v2 };
+        let document = make(serving, &described, &others);
         respond::response(StatusCode::OK, content_type, respond::full(document))
     };
     set(&mut response, header::ETAG, &etag);
@@ -90,7 +95,7 @@ fn v3_hashes(server: &Server) -> BTreeMap<String, String> {
         by_version.entry(path).or_default().push(served);
     }
     let customs = by_version.into_iter().map(|(path, customs)| (path, hash(&customs)));
-    let builtin = openapi::v3_index().into_iter().map(|entry| (entry.path, entry.hash));
+    let builtin = openapi::v3_index(&server.registry.serving).into_iter().map(|entry| (entry.path, entry.hash));
     customs.chain(builtin).collect()
 }
 
@@ -134,7 +139,7 @@ pub fn v3(server: &Server, name: &str, parts: &Parts) -> Result<Response<Body>, 
         set(&mut response, header::LOCATION, &format!("/openapi/v3/{name}?hash={hash}"));
         return Ok(response);
     }
-    let document = openapi::v3(&group, &version).or_else(customs).ok_or_else(Status::no_such_path)?;
+    let document = openapi::v3(&server.registry.serving, &group, &version).or_else(customs).ok_or_else(Status::no_such_path)?;
     let mut response = respond::response(StatusCode::OK, "application/json", respond::full(document));
     set(&mut response, header::ETAG, &format!("\"{hash}\""));
     // A document that was asked for by its hash never changes.

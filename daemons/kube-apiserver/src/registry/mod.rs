@@ -31,7 +31,7 @@ use jiff::Timestamp;
 use machinery::field::FieldErrors;
 use machinery::gvk::{GroupKind, GroupResource};
 use machinery::status::Status;
-use schema::{Resource, TypeRef};
+use schema::{Resource, Serving, TypeRef};
 use serde_json::Value;
 
 use self::options::WriteOptions;
@@ -173,6 +173,8 @@ impl Context {
 
 /// Every resource that is served, and what all verbs share.
 pub struct Registry {
+    /// The versions of built-in resources.
+    pub serving: Serving,
     pub feed: Feed,
     table: ArcSwap<Table>,
     /// One store for each (storage group, plural): versions share it.
@@ -183,9 +185,10 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A registry of all built-in resources.
-    pub fn new(storage: Arc<dyn Storage>, hooks: hooks::Hooks, admission: crate::admission::Chain) -> Self {
+    /// A registry of the built-in resources that are served.
+    pub fn new(serving: Serving, storage: Arc<dyn Storage>, hooks: hooks::Hooks, admission: crate::admission::Chain) -> Self {
         let registry = Self {
+            serving,
             feed: Feed::start(storage),
             table: ArcSwap::default(),
             stores: Mutex::default(),
@@ -194,7 +197,7 @@ impl Registry {
             random: uid::Random::default(),
         };
         let mut table = Table::default();
-        for resource in schema::builtin().resources.iter().filter(|resource| resource.served) {
+        for resource in registry.serving.resources() {
             table.add(Arc::new(registry.builtin(resource)));
         }
         registry.table.store(Arc::new(table));

@@ -24,6 +24,7 @@ pub fn needs_resource_version(resource: &GroupResource, custom: bool) -> bool {
                 | ("policy", "poddisruptionbudgets")
                 | ("certificates.k8s.io", "clustertrustbundles" | "podcertificaterequests")
                 | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
+                | ("storagemigration.k8s.io", _)
         )
 }
 

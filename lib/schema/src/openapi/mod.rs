@@ -15,9 +15,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use serde_json::{Value, json};
 
-use crate::Resource;
-use crate::builtin::{Module, builtin};
+use crate::builtin::Module;
 use crate::docs;
+use crate::{Resource, Serving};
 pub use custom::CustomVersion;
 use merge::Merger;
 pub use merge::Part;
@@ -43,8 +43,8 @@ pub struct IndexEntry {
 }
 
 /// The OpenAPI v3 document of a served group and version, as JSON.
-pub fn v3(group: &str, version: &str) -> Option<Vec<u8>> {
-    let module = builtin().module(group, version).filter(|module| module.served)?;
+pub fn v3(serving: &Serving, group: &str, version: &str) -> Option<Vec<u8>> {
+    let module = serving.modules().find(|module| module.group == group && module.version == version)?;
     let mut out = br#"{"openapi":"3.0.0","#.to_vec();
     member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
     out.extend_from_slice(br#","paths":{"#);
@@ -101,9 +101,10 @@ fn write_custom_definitions(sink: &mut Sink<'_>, dialect: Dialect, customs: &[Cu
 }
 
 /// The documents there are.
-pub fn v3_index() -> Vec<IndexEntry> {
+pub fn v3_index(serving: &Serving) -> Vec<IndexEntry> {
     let tables = table_hash();
-    served()
+    serving
+        .modules()
         .map(|module| {
             let mut hasher = DefaultHasher::new();
             hasher.write_u64(tables);
@@ -120,13 +121,13 @@ pub fn v3_index() -> Vec<IndexEntry> {
         .collect()
 }
 
-/// The OpenAPI v2 document of all built-in kinds, of these custom ones and of what other servers describe, as JSON.
-pub fn v2(customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
+/// The OpenAPI v2 document of the built-in kinds that are served, of these custom ones and of what other servers describe, as JSON.
+pub fn v2(serving: &Serving, customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
     let mut out = br#"{"swagger":"2.0","#.to_vec();
     member(&mut out, "info", &json!({"title": "Kubernetes", "version": VERSION}));
     out.extend_from_slice(br#","paths":{"#);
     let mut definitions = br#"},"definitions":{"#.to_vec();
-    write_v2(&mut members(&mut out), &mut members(&mut definitions), customs, others);
+    write_v2(&mut members(&mut out), &mut members(&mut definitions), serving, customs, others);
     out.append(&mut definitions);
     out.extend_from_slice(br#"},"securityDefinitions":{"#);
     member(&mut out, "BearerToken", &bearer_token());
@@ -138,15 +139,16 @@ pub fn v2(customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
 pub const V2_PROTO_MEDIA_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// The same document in protobuf, the form that kubectl asks for.
-pub fn v2_proto(customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
+pub fn v2_proto(serving: &Serving, customs: &[CustomVersion<'_>], others: &[Part]) -> Vec<u8> {
     let mut document = v2_proto::Document::new(VERSION);
     let (paths, definitions) = document.parts();
-    write_v2(&mut |path, item| paths.add(path, item), &mut |name, schema| definitions.add(name, schema), customs, others);
+    let mut path = |path: &str, item: &Value| paths.add(path, item);
+    write_v2(&mut path, &mut |name, schema| definitions.add(name, schema), serving, customs, others);
     document.finish()
 }
 
-fn write_v2(path: &mut Sink<'_>, definition: &mut Sink<'_>, customs: &[CustomVersion<'_>], others: &[Part]) {
-    let modules: Vec<Module<'static>> = served().copied().collect();
+fn write_v2(path: &mut Sink<'_>, definition: &mut Sink<'_>, serving: &Serving, customs: &[CustomVersion<'_>], others: &[Part]) {
+    let modules: Vec<Module<'static>> = serving.modules().copied().collect();
     let mut roots = BTreeSet::new();
     for module in &modules {
         paths::write(path, Dialect::V2, module, &mut roots);
@@ -173,10 +175,6 @@ fn members(out: &mut Vec<u8>) -> impl FnMut(&str, &Value) {
         }
         member(out, name, value);
     }
-}
-
-fn served() -> impl Iterator<Item = &'static Module<'static>> {
-    builtin().modules.iter().filter(|module| module.served)
 }
 
 /// Where the resources of a group and version lie, without the leading slash.
@@ -228,18 +226,19 @@ mod tests {
 
     #[test]
     fn all_v3_documents_are_complete() {
-        let index = v3_index();
+        let index = v3_index(&Serving::default());
         assert_eq!(index.len(), 22);
         for entry in index {
-            let document: Value = serde_json::from_slice(&v3(&entry.group, &entry.version).unwrap()).unwrap();
+            let document: Value =
+                serde_json::from_slice(&v3(&Serving::default(), &entry.group, &entry.version).unwrap()).unwrap();
             check_references(&document, &document);
         }
-        assert!(v3("storage.k8s.io", "v1alpha1").is_none());
+        assert!(v3(&Serving::default(), "storage.k8s.io", "v1alpha1").is_none());
     }
 
     #[test]
     fn clients_find_what_they_look_for() {
-        let document: Value = serde_json::from_slice(&v3("apps", "v1").unwrap()).unwrap();
+        let document: Value = serde_json::from_slice(&v3(&Serving::default(), "apps", "v1").unwrap()).unwrap();
         let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
         assert_eq!(patch["operationId"], "patchAppsV1NamespacedDeployment");
         assert_eq!(patch["x-kubernetes-group-version-kind"], json!({"group": "apps", "version": "v1", "kind": "Deployment"}));
@@ -259,8 +258,8 @@ mod tests {
     #[test]
     fn the_protobuf_form_has_all_definitions() {
         use crate::proto::wire::{Wire, fields, text};
-        let document: Value = serde_json::from_slice(&v2(&[], &[])).unwrap();
-        let bytes = v2_proto(&[], &[]);
+        let document: Value = serde_json::from_slice(&v2(&Serving::default(), &[], &[])).unwrap();
+        let bytes = v2_proto(&Serving::default(), &[], &[]);
         let part = |message: &[u8], number: u32| -> Vec<Vec<u8>> {
             let all = fields(message).map(Result::unwrap);
             all.filter_map(|(n, wire)| match wire {
@@ -282,18 +281,18 @@ mod tests {
         let other = json!({"paths": {"/apis/g.io/v1/things": {"get": {"responses": {"200": {"schema": reference("io.g.Thing")}}}}},
             "definitions": {"io.g.Thing": {"type": "object", "properties": {"metadata": reference(meta)}}, meta: {"type": "object"}}});
         let part = Part::of(&other, "/apis/g.io/v1/");
-        let document: Value = serde_json::from_slice(&v2(&[], std::slice::from_ref(&part))).unwrap();
+        let document: Value = serde_json::from_slice(&v2(&Serving::default(), &[], std::slice::from_ref(&part))).unwrap();
         check_references(&document, &document);
         assert!(document["paths"]["/apis/g.io/v1/things"].is_object());
         // Ours says more.
         let shown = &document["definitions"]["io.g.Thing"]["properties"]["metadata"];
         assert_eq!(*shown, reference(&format!("{meta}_v2")));
-        assert!(v2_proto(&[], &[part]).len() > v2_proto(&[], &[]).len());
+        assert!(v2_proto(&Serving::default(), &[], &[part]).len() > v2_proto(&Serving::default(), &[], &[]).len());
     }
 
     #[test]
     fn the_v2_document_is_complete() {
-        let document: Value = serde_json::from_slice(&v2(&[], &[])).unwrap();
+        let document: Value = serde_json::from_slice(&v2(&Serving::default(), &[], &[])).unwrap();
         check_references(&document, &document);
         assert!(document["definitions"]["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"].is_array());
         assert!(document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"]["post"].is_object());

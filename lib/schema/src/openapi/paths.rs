@@ -26,7 +26,7 @@ pub(super) fn write(sink: &mut Sink<'_>, dialect: Dialect, module: &Module<'_>, 
     let discovery = writer.discovery();
     sink(&format!("{base}/"), &json!({"get": discovery}));
     let resources = builtin().resources.iter();
-    for resource in resources.filter(|r| r.served && r.group == module.group && r.version == module.version) {
+    for resource in resources.filter(|r| r.group == module.group && r.version == module.version) {
         for (path, item) in writer.resource(&base, resource) {
             sink(&path, &item);
         }
