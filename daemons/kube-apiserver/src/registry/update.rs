@@ -136,9 +136,12 @@ impl Registry {
     /// Stores the new object, unless it says nothing new.
     async fn write_changed(&self, cx: &Context, target: Target<'_>, entry: &Entry, old: Value, new: Value) -> Attempt {
         let Target { served, namespace, name, subresource } = target;
-        // A value that is kept under an older key is written again: that is how keys are rotated.
-        if same_content(&new, &old) && !served.store.storage().is_stale(entry.key()) {
-            return Attempt::Done(Ok(Written { object: old, entry: None, created: false, deleted: false }));
+        if same_content(&new, &old) {
+            match is_stale(served, entry, &old).await {
+                Ok(true) => {}
+                Ok(false) => return Attempt::Done(Ok(Written { object: old, entry: None, created: false, deleted: false })),
+                Err(status) => return Attempt::Done(Err(status)),
+            }
         }
         let deleted = subresource != "ephemeralcontainers" && is_finished(&new, &old);
         if cx.options.dry_run {
@@ -318,6 +321,12 @@ fn check_uid(served: &Served, new: &Value, old: &Value, name: &str) -> Result<()
          precondition: {given}, UID in object meta: {current}"
     );
     Err(Status::conflict(resource, name, why))
+}
+
+/// Whether an object that does not change is written all the same, because it would be kept otherwise than it is: under a newer
+/// key, in another version. That is how keys are rotated and storage versions migrated (KEP-4192).
+async fn is_stale(served: &Served, entry: &Entry, object: &Value) -> Result<bool, Status> {
+    Ok(served.store.storage().is_stale(entry.key()) || served.is_stored_otherwise(entry, object).await?)
 }
 
 /// Whether nothing changed but the time in managedFields: such a write is not made.

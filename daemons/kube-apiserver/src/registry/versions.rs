@@ -26,7 +26,12 @@ impl Served {
 
     /// Whether clients get an entry's bytes as they are: they are in this version, and what its schema makes of them.
     pub fn serves_entry_bytes(&self) -> bool {
-        self.asked().is_some() || (self.is_storage_version() && !self.custom().is_some_and(CustomType::rewrites))
+        self.asked().is_some() || self.shows_what_is_stored()
+    }
+
+    /// Whether objects are stored just as they are served here.
+    fn shows_what_is_stored(&self) -> bool {
+        self.is_storage_version() && !self.custom().is_some_and(CustomType::rewrites)
     }
 
     /// The conversion, if it may have to ask a webhook for what is read here.
@@ -125,6 +130,23 @@ impl Served {
     /// What a write stored, where that is what its client gets to see.
     pub fn answer_of(&self, stored: Stored) -> Option<Entry> {
         stored.entry.filter(|_| self.is_storage_version() && self.serves_entry_bytes())
+    }
+
+    /// Whether an object, which the entry of the store shows here, would be stored today as something else than it is: in the
+    /// version of today, with the defaults of today. Built-in kinds have had one form of storage only.
+    ///
+    /// # Errors
+    /// Of a conversion webhook.
+    pub async fn is_stored_otherwise(&self, entry: &Entry, object: &Value) -> Result<bool, Status> {
+        if self.custom().is_none() || self.shows_what_is_stored() {
+            return Ok(false);
+        }
+        let Some(mut kept) = entry.value() else { return Ok(false) };
+        let mut today = self.to_storage(object).await?.into_owned();
+        for object in [&mut kept, &mut today] {
+            meta::remove_path(object, &["metadata", "resourceVersion"]);
+        }
+        Ok(kept != today)
     }
 
     /// An object of this resource, from whichever version, in that one.

@@ -9,6 +9,7 @@ mod cve;
 mod harness;
 mod identity;
 mod kms;
+mod migration;
 mod policies;
 mod tls;
 mod webhooks;
