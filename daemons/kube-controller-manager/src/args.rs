@@ -35,6 +35,9 @@ pub struct Args {
     /// Controllers to run: `*` all that are on by default, `foo` that one, `-foo` not that one.
     #[arg(long, value_delimiter = ',', default_value = "*", value_name = "LIST", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
+    /// Features to switch on or off (NAME=BOOL). Those that no controller knows do nothing.
+    #[arg(long, value_delimiter = ',', value_name = "GATES")]
+    pub feature_gates: Vec<String>,
     /// Each controller acts with the credentials of its own service account.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub use_service_account_credentials: bool,

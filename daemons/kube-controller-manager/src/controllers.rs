@@ -5,11 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use daemon::feature_gates::FeatureGates;
+
 use crate::context::Context;
 use crate::{
     autoscaler, bootstrap, certificates, cluster_role_aggregation, cronjob, daemonset, deployment, disruption, endpoints,
     garbage_collector, job, namespace, node_ipam, node_lifecycle, pod_gc, replicaset, resource_quota, root_ca, service_account,
-    service_cidr, statefulset, taint_eviction, tokens, ttl_after_finished, volume,
+    service_cidr, statefulset, storage_version_migrator, taint_eviction, tokens, ttl_after_finished, volume,
 };
 
 type Run = fn(Arc<Context>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -59,6 +61,7 @@ controllers! {
     service_cidr::NAME, "", service_cidr::run;
     service_account::NAME, "serviceaccount", service_account::run;
     statefulset::NAME, "statefulset", statefulset::run;
+    storage_version_migrator::NAME, "svm", storage_version_migrator::run;
     tokens::NAME, "serviceaccount-token", tokens::run;
     tokens::clean::NAME, "legacy-service-account-token-cleaner", tokens::clean::run;
     taint_eviction::NAME, "taint-eviction", taint_eviction::run;
@@ -88,9 +91,7 @@ const ELSEWHERE: &[&str] = &[
     "service-ca-cert-publisher",
     "service-ca-certificate-publisher-controller",
     "storage-version-gc",
-    "storage-version-migrator-controller",
     "storageversion-garbage-collector-controller",
-    "svm",
     "ttl",
     "ttl-controller",
     "validatingadmissionpolicy-status-controller",
@@ -99,12 +100,15 @@ const ELSEWHERE: &[&str] = &[
 /// Upstream starts these only when they are named.
 const OFF_BY_DEFAULT: &[&str] = &["bootstrap-signer-controller", "token-cleaner-controller"];
 
+/// These run only when their feature gate is on.
+const GATED: &[(&str, &str)] = &[(storage_version_migrator::NAME, storage_version_migrator::GATE)];
+
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("--controllers: {0:?} is not a controller")]
 pub struct UnknownController(String);
 
-/// The controllers that a `--controllers` list asks for: `*` all, `name` one, `-name` not that one.
-pub fn selected(list: &[String]) -> Result<Vec<&'static Controller>, UnknownController> {
+/// The controllers that a `--controllers` list asks for, `*` all, `name` one, `-name` not that one, and that feature gates let run.
+pub fn selected(list: &[String], gates: &FeatureGates) -> Result<Vec<&'static Controller>, UnknownController> {
     let mut on: BTreeSet<&str> = BTreeSet::new();
     let mut off: BTreeSet<&str> = BTreeSet::new();
     let mut all = list.is_empty();
@@ -116,7 +120,8 @@ pub fn selected(list: &[String]) -> Result<Vec<&'static Controller>, UnknownCont
         }
     }
     let wanted = |c: &&Controller| on.contains(c.name) || (all && !off.contains(c.name) && !OFF_BY_DEFAULT.contains(&c.name));
-    Ok(CONTROLLERS.iter().filter(wanted).collect())
+    let gated = |c: &Controller| GATED.iter().any(|(name, gate)| *name == c.name && !gates.is_on(gate));
+    Ok(CONTROLLERS.iter().filter(wanted).filter(|c| !gated(c)).collect())
 }
 
 fn canonical(name: &str) -> Result<&'static str, UnknownController> {
@@ -131,10 +136,12 @@ mod tests {
 
     #[test]
     fn lists_of_controllers() {
-        let names = |list: &[&str]| {
-            let list: Vec<String> = list.iter().map(|s| (*s).to_owned()).collect();
-            selected(&list).map(|c| c.into_iter().map(|c| c.name).collect::<Vec<_>>())
+        let owned = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<String>>();
+        let gates = FeatureGates::parse(&owned(&["StorageVersionMigrator=true"])).unwrap();
+        let with = |list: &[&str], gates: &FeatureGates| {
+            selected(&owned(list), gates).map(|c| c.into_iter().map(|c| c.name).collect::<Vec<_>>())
         };
+        let names = |list: &[&str]| with(list, &gates);
         let all = names(&["*"]).unwrap();
         assert_eq!(all.len(), CONTROLLERS.len() - OFF_BY_DEFAULT.len());
         assert_eq!(names(&[]).unwrap(), all);
@@ -142,6 +149,11 @@ mod tests {
         assert_eq!(names(&["*", "ttl-controller"]).unwrap(), all);
         assert_eq!(names(&["deployment", "replicaset-controller"]).unwrap(), ["deployment-controller", "replicaset-controller"]);
         assert!(!names(&["*", "-deployment"]).unwrap().contains(&"deployment-controller"));
+        let gated = |name: &&str| GATED.iter().any(|(gated, _)| gated == name);
+        assert!(names(&["svm"]).unwrap().iter().all(gated));
+        for list in [&["*"][..], &["*", "svm"], &["storage-version-migrator-controller", "job"]] {
+            assert!(!with(list, &FeatureGates::default()).unwrap().iter().any(gated), "{list:?}");
+        }
         for name in ["nope", "", "-"] {
             assert!(names(&[name]).is_err(), "{name:?}");
         }

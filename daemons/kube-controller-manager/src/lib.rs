@@ -48,6 +48,7 @@ mod service_account;
 mod service_cidr;
 mod settings;
 mod statefulset;
+mod storage_version_migrator;
 mod taint_eviction;
 mod template;
 mod tokens;
@@ -65,6 +66,7 @@ use anyhow::Context as _;
 use client::lease::{self, LeaseConfig};
 use client::{Client, Config};
 use daemon::endpoints::MetricsAccess;
+use daemon::feature_gates::FeatureGates;
 use daemon::health::{Checks, Scope};
 use daemon::{Shutdown, Threads};
 use futures::FutureExt;
@@ -86,7 +88,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Runs until shutdown, or until leadership is lost.
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
-    let selected = controllers::selected(&args.controllers)?;
+    let gates = FeatureGates::parse(&args.feature_gates).map_err(|why| anyhow::anyhow!("--feature-gates: {why}"))?;
+    if !gates.unknown().is_empty() {
+        tracing::info!(gates = gates.unknown().join(","), "these feature gates do nothing here");
+    }
+    let selected = controllers::selected(&args.controllers, &gates)?;
     client::queue::measure_by(metrics::Queues);
     let settings = args.settings()?;
     let config = match &args.kubeconfig {

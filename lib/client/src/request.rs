@@ -20,6 +20,7 @@ use crate::transport::{Body, Http2, Transport, TransportError};
 const ANSWER_BYTES_MAX: usize = 512 * 1024 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const PAGE_ITEMS: u32 = 500;
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 /// A connection to an API server. Clones share it.
 #[derive(Clone)]
@@ -251,6 +252,17 @@ impl Client {
                 return Ok(all);
             }
         }
+    }
+
+    /// One page of a list, of which the metadata alone. An empty token is that of the first page.
+    pub async fn metadata_page(&self, scope: Scope<'_>, limit: u32, token: &str) -> Result<RawList, Error> {
+        let mut query = vec![("limit", limit.to_string())];
+        if !token.is_empty() {
+            query.push(("continue", token.to_owned()));
+        }
+        let path = with_query(object_path(scope, "", ""), &query);
+        let bytes = self.get_as(&path, METADATA_LIST).await?;
+        api::decode_list(&bytes).map_err(|source| Error::Answer { what: format!("GET {path}"), source })
     }
 
     pub async fn patch_bytes(&self, scope: Scope<'_>, name: &str, patch: &Patch, params: &PatchParams) -> Result<Bytes, Error> {

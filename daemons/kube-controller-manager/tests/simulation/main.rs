@@ -6,6 +6,8 @@
 
 mod faults;
 mod kubelet;
+mod migration;
+mod migration_on_etcd;
 mod objects;
 mod quota;
 mod scenarios;

@@ -12,6 +12,7 @@ use api::core::Pod;
 use api::jiff::Timestamp;
 use client::{Change, Client, Informer, InformerConfig};
 use daemon::Shutdown;
+use daemon::feature_gates::FeatureGates;
 use daemon::health::Checks;
 use kube_apiserver::ApiServer;
 use kube_controller_manager::{Clock, Identities, Settings, controllers};
@@ -67,6 +68,7 @@ pub struct World {
     manager: Option<Manager>,
     /// Of service account tokens; a file of this world alone.
     token_key: PathBuf,
+    gates: FeatureGates,
 }
 
 /// A controller manager, as one process.
@@ -86,9 +88,21 @@ impl Drop for World {
 
 impl World {
     pub async fn start(seed: u64, nodes: usize) -> Self {
+        Self::start_with(seed, nodes, FeatureGates::default(), |_| {}).await
+    }
+
+    /// With these feature gates everywhere, and an API server that is told more.
+    pub async fn start_with(
+        seed: u64,
+        nodes: usize,
+        gates: FeatureGates,
+        change: impl FnOnce(&mut kube_apiserver::Config),
+    ) -> Self {
         let shutdown = Shutdown::new();
         let mut config = kube_apiserver::Config::for_tests(Arc::new(store::Memory::new()));
         config.now = now;
+        config.gates = gates.clone();
+        change(&mut config);
         let api = ApiServer::start(config, shutdown.clone()).await.expect("an API server");
         api.ready().await;
         let client = api.client();
@@ -110,7 +124,7 @@ impl World {
             }
         });
         let token_key = new_token_key();
-        Self { api, client, dice, pods, pods_created, shutdown, scheduler, kubelets, manager: None, token_key }
+        Self { api, client, dice, pods, pods_created, shutdown, scheduler, kubelets, manager: None, token_key, gates }
     }
 
     /// Starts a controller manager; one that runs is killed.
@@ -124,7 +138,7 @@ impl World {
             service_account_key: Some(self.token_key.clone()),
             ..Settings::default()
         };
-        let all = controllers::selected(&[]).expect("all controllers");
+        let all = controllers::selected(&[], &self.gates).expect("all controllers");
         let identities = Identities::shared(wire.client());
         let (clock, shutdown) = (Clock::simulated(now()), self.shutdown.child());
         let task = tokio::spawn(async move {
