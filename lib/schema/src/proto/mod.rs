@@ -43,8 +43,9 @@ pub fn decode(bytes: &[u8]) -> Result<Value, ProtoError> {
     let ty = type_of(&envelope.api_version, &envelope.kind)?;
     let mut value = decode::message(envelope.raw, ty)?;
     if let Value::Object(object) = &mut value {
-        object.insert("apiVersion".to_owned(), Value::String(envelope.api_version));
-        object.insert("kind".to_owned(), Value::String(envelope.kind));
+        // A Status is known without a version, and then has none.
+        let named = [("apiVersion", envelope.api_version), ("kind", envelope.kind)];
+        object.extend(named.into_iter().filter(|(_, text)| !text.is_empty()).map(|(name, text)| (name.to_owned(), text.into())));
     }
     Ok(value)
 }

@@ -86,6 +86,7 @@ fn lists_status_and_options_round_trip() {
         "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "reason": "NotFound", "code": 404,
         "details": {"name": "x", "kind": "pods", "causes": [{"reason": "r", "field": "f"}]},
     }));
+    check_round_trip(json!({"kind": "Status", "code": 404}));
     for api_version in ["v1", "apps/v1", "meta.k8s.io/v1"] {
         let options =
             json!({"apiVersion": api_version, "kind": "DeleteOptions", "gracePeriodSeconds": 0, "propagationPolicy": "Orphan"});
