@@ -18,7 +18,10 @@ pub(crate) fn run(data: &[u8]) {
     let json = path.render_json(&data);
     assert_eq!(strict.is_ok(), json.is_ok());
     let lenient = path.allow_missing(true).render(&data);
-    if let (Ok(strict), Ok(lenient)) = (strict, lenient) {
+    // A filter asks what is there, and may be answered by a text where a field is missing.
+    if let (Ok(strict), Ok(lenient)) = (strict, lenient)
+        && !template.contains("?(")
+    {
         assert_eq!(strict, lenient, "what is there is found in either mode");
     }
 }

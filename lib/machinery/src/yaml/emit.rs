@@ -346,6 +346,9 @@ fn analyze(s: &str) -> Look {
             }
         } else if is_break(c) {
             look.plain = false;
+            // A line separator is a break for readers of YAML 1.1, and none for those of 1.2: it is escaped, unlike upstream, whose
+            // own reader is the only one that gets the same text back.
+            look.block &= c == '\n';
             if after_space {
                 look.special = true;
             }
@@ -505,6 +508,7 @@ mod tests {
         check(json!({"k": "  a\nb\n", "l": 1}), "k: |2\n    a\n  b\nl: 1\n");
         check(json!({"k": "a\n\nb\n", "l": "x"}), "k: |\n  a\n\n  b\nl: x\n");
         check(json!({"k": "a \nb"}), "k: \"a \\nb\"\n");
+        check(json!({"k": "a\nb\u{2028}c\u{2029}\n"}), "k: \"a\\nb\\Lc\\P\\n\"\n");
         check(json!(["a\nb", "c"]), "- |-\n  a\n  b\n- c\n");
         check(json!({"k": {"x": "a\nb\n"}, "l": 1}), "k:\n  x: |\n    a\n    b\nl: 1\n");
     }
