@@ -36,7 +36,9 @@ pub fn on_this_machine() -> Vec<Kubectl> {
 }
 
 fn newest_first(mut found: Vec<Kubectl>) -> Vec<Kubectl> {
-    found.sort_by_key(|kubectl| std::cmp::Reverse(kubectl.minor));
+    // A plain `kubectl` may be Google's dispatcher, which has words of its own: the file that names its release goes first.
+    let is_plain = |kubectl: &Kubectl| kubectl.program.file_name().is_some_and(|name| name == "kubectl");
+    found.sort_by_key(|kubectl| (std::cmp::Reverse(kubectl.minor), is_plain(kubectl)));
     found.dedup_by_key(|kubectl| kubectl.minor);
     found
 }
@@ -59,6 +61,10 @@ mod tests {
         assert_eq!(
             newest_first(vec![kubectl("a", 27), kubectl("b", 31), kubectl("c", 31)]),
             [kubectl("b", 31), kubectl("a", 27)]
+        );
+        assert_eq!(
+            newest_first(vec![kubectl("/a/kubectl", 31), kubectl("/b/kubectl.1.31", 31)]),
+            [kubectl("/b/kubectl.1.31", 31)]
         );
     }
 }
