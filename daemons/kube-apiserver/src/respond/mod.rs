@@ -36,9 +36,9 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never: Infallible| match never {}).boxed_unsync()
 }
 
-/// Pieces at hand as a body: a list is written from its objects' bytes without being put together first.
-fn pieces(pieces: Vec<Bytes>) -> Body {
-    let frames = futures::stream::iter(pieces.into_iter().map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
+/// Pieces as a body, each made when the client takes it: a list is never put together, however many ask for it at once.
+fn pieces(pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
+    let frames = futures::stream::iter(pieces.map(|piece| Ok::<_, BoxError>(Frame::data(piece))));
     StreamBody::new(frames).boxed_unsync()
 }
 
@@ -185,9 +185,10 @@ fn protobuf(entry: &Entry) -> Bytes {
 pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Timestamp) -> Response<Body> {
     let metadata = list_metadata(&page);
     if accept.view == View::Object && accept.wire == Wire::Json && served.serves_entry_bytes() {
-        let list = list_pieces(served, &page, &metadata);
-        let size = list.iter().map(Bytes::len).sum();
-        return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(list)), size);
+        let head = list_head(served, &metadata);
+        let objects: usize = page.entries.iter().map(|entry| entry.bytes().len() + 1).sum();
+        let size = head.len() + objects.saturating_sub(1) + LIST_END.len();
+        return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(list_pieces(head, page.entries))), size);
     }
     if accept.view == View::Object
         && accept.wire == Wire::Protobuf
@@ -256,41 +257,49 @@ fn without_kind(mut object: Value) -> Value {
     object
 }
 
-fn list_pieces(served: &Served, page: &Page, metadata: &Value) -> Vec<Bytes> {
-    let head = format!(
-        r#"{{"kind":"{}","apiVersion":"{}","metadata":{metadata},"items":["#,
-        served.resource.list_kind,
-        served.api_version()
-    );
-    let mut pieces = Vec::with_capacity(page.entries.len() * 2 + 2);
-    pieces.push(Bytes::from(head));
-    for (index, entry) in page.entries.iter().enumerate() {
-        if index > 0 {
-            pieces.push(Bytes::from_static(b","));
-        }
-        pieces.push(entry.bytes().clone());
-    }
-    pieces.push(Bytes::from_static(b"]}\n"));
-    coalesce(pieces)
+const LIST_END: &[u8] = b"]}\n";
+
+fn list_head(served: &Served, metadata: &Value) -> Bytes {
+    let (kind, api_version) = (&served.resource.list_kind, served.api_version());
+    Bytes::from(format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata},"items":["#))
+}
+
+fn list_pieces(head: Bytes, entries: Vec<Entry>) -> impl Iterator<Item = Bytes> {
+    let objects = entries.into_iter().enumerate().flat_map(|(index, entry)| {
+        let comma: &[u8] = if index > 0 { b"," } else { b"" };
+        [Bytes::from_static(comma), entry.bytes().clone()]
+    });
+    coalesce(std::iter::once(head).chain(objects).chain([Bytes::from_static(LIST_END)]))
 }
 
 /// Small pieces are put together: a frame costs more than copying a few kilobytes.
-fn coalesce(pieces: Vec<Bytes>) -> Vec<Bytes> {
+fn coalesce(pieces: impl Iterator<Item = Bytes>) -> impl Iterator<Item = Bytes> {
     const CHUNK_BYTES: usize = 64 * 1024;
-    let mut out = Vec::new();
-    let mut chunk = Vec::new();
-    for piece in pieces {
-        if chunk.len() + piece.len() > CHUNK_BYTES && !chunk.is_empty() {
-            out.push(Bytes::from(std::mem::take(&mut chunk)));
+    let mut pieces = pieces.peekable();
+    std::iter::from_fn(move || {
+        let first = pieces.next()?;
+        if first.len() >= CHUNK_BYTES {
+            return Some(first);
         }
-        if piece.len() >= CHUNK_BYTES {
-            out.push(piece);
-        } else {
+        let mut chunk = Vec::from(first);
+        while let Some(piece) = pieces.next_if(|piece| chunk.len() + piece.len() <= CHUNK_BYTES) {
             chunk.extend_from_slice(&piece);
         }
+        Some(Bytes::from(chunk))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_pieces_go_together_and_none_is_lost() {
+        let large = Bytes::from(vec![b'x'; 70_000]);
+        let small = Bytes::from(vec![b'y'; 30_000]);
+        let given = [&b"head"[..], &small, &small, b",", &small, &large, b"]"].map(Bytes::copy_from_slice);
+        let chunks: Vec<Bytes> = coalesce(given.clone().into_iter()).collect();
+        assert_eq!(chunks.iter().map(Bytes::len).collect::<Vec<_>>(), [60_005, 30_000, 70_000, 1]);
+        assert_eq!(chunks.concat(), given.concat());
     }
-    if !chunk.is_empty() {
-        out.push(Bytes::from(chunk));
-    }
-    out
 }
