@@ -91,7 +91,7 @@ pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Respon
         }
     }
     // 5. Large answers are compressed.
-    response = compress::apply(&headers, response).await;
+    response = compress::apply(&headers, response);
     if let Ok(id) = HeaderValue::from_str(&audit_id) {
         response.headers_mut().insert("audit-id", id);
     }

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use crate::kube::{Error, Info, Result};
+use crate::kube::{Error, Result};
 
 /// Opens `$KUBE_EDITOR`, `$EDITOR`, else `vi`, and waits until it ends.
 pub fn open(file: &Path) -> Result<()> {
@@ -39,15 +39,11 @@ fn command(editor: &str, file: &Path) -> (String, Vec<OsString>) {
 pub struct TemporaryFile(PathBuf);
 
 impl TemporaryFile {
-    /// One that is named for an object.
-    pub fn new(info: &Info, end: &str) -> Result<Self> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let name = format!(
-            "kctl-edit-{}-{}-{}.{end}",
-            info.resource.kind.to_lowercase(),
-            info.name.replace(['/', ':'], "-"),
-            std::process::id()
-        );
+    /// Named by chance alone: the name becomes part of a shell's line, and an object may be called `$(anything)`.
+    pub fn new(end: &str) -> Result<Self> {
+        use std::{hash::BuildHasher, os::unix::fs::OpenOptionsExt};
+        let chance = std::hash::RandomState::new().hash_one(std::process::id());
+        let name = format!("kctl-edit-{chance:016x}.{end}");
         let path = std::env::temp_dir().join(name);
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         Ok(Self(path))
@@ -73,6 +69,19 @@ impl Drop for TemporaryFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_have_names_a_shell_reads_as_they_are() {
+        let (one, other) = (TemporaryFile::new("yaml").unwrap(), TemporaryFile::new("yaml").unwrap());
+        assert_ne!(one.path(), other.path());
+        for file in [&one, &other] {
+            let name = file.path().file_name().unwrap().to_str().unwrap();
+            assert!(name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte)), "{name}");
+        }
+        let gone = one.path().to_owned();
+        drop(one);
+        assert!(!gone.exists() && other.path().exists());
+    }
 
     #[test]
     fn editors() {

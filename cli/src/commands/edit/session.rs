@@ -46,7 +46,7 @@ pub async fn edit(
     save: impl AsyncFn(&Item, &Value) -> Result<Value>,
 ) -> Result<()> {
     let Some(first) = items.first() else { return Err(Error::message("edit cancelled, no objects found")) };
-    let file = TemporaryFile::new(&first.info, if form.as_json { "json" } else { "yaml" })?;
+    let file = TemporaryFile::new(if form.as_json { "json" } else { "yaml" })?;
     let mut shown = form.shown(&Round::default(), &form.text(&document(items)));
     let mut failed = false;
     loop {

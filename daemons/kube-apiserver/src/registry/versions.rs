@@ -129,7 +129,7 @@ impl Served {
 
     /// What a write stored, where that is what its client gets to see.
     pub fn answer_of(&self, stored: Stored) -> Option<Entry> {
-        stored.entry.filter(|_| self.is_storage_version() && self.serves_entry_bytes())
+        stored.entry.filter(|_| self.shows_what_is_stored())
     }
 
     /// Whether an object, which the entry of the store shows here, would be stored today as something else than it is: in the

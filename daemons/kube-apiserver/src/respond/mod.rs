@@ -193,10 +193,17 @@ pub fn list(accept: Accept, served: &Served, page: Page, query: &str, now: Times
     if accept.view == View::Object
         && accept.wire == Wire::Protobuf
         && served.serves_entry_bytes()
-        && let Some(bytes) = protobuf_of_page(served, &page)
+        && let Some(items) = protobuf_list::size_of_items(page.entries.iter().map(protobuf))
     {
-        let size = bytes.len();
-        return at_hand(response(StatusCode::OK, accept.wire.content_type(), full(bytes)), size);
+        let head = protobuf_list::Head {
+            api_version: &served.api_version(),
+            kind: &served.resource.list_kind,
+            resource_version: &page.revision.to_string(),
+            continue_token: &page.continue_token,
+            remaining: page.remaining.filter(|remaining| *remaining > 0).map(|remaining| remaining as u64),
+        };
+        let (size, list) = protobuf_list::pieces(&head, items, page.entries.into_iter().map(|entry| protobuf(&entry)));
+        return at_hand(response(StatusCode::OK, accept.wire.content_type(), pieces(coalesce(list))), size);
     }
     let decoded = page.entries.iter().filter_map(EntryExt::value).map(|stored| served.from_storage(stored));
     objects(accept, served, decoded.collect(), metadata, query, now)
@@ -223,19 +230,6 @@ pub fn objects(
         View::Table => table::table(served, objects, metadata, Include::parse(query), now, true),
     };
     value(StatusCode::OK, accept.wire, &answer)
-}
-
-/// None when the kind has no protobuf form.
-fn protobuf_of_page(served: &Served, page: &Page) -> Option<Bytes> {
-    let objects: Vec<Bytes> = page.entries.iter().map(protobuf).collect();
-    let head = protobuf_list::Head {
-        api_version: &served.api_version(),
-        kind: &served.resource.list_kind,
-        resource_version: &page.revision.to_string(),
-        continue_token: &page.continue_token,
-        remaining: page.remaining.filter(|remaining| *remaining > 0).map(|remaining| remaining as u64),
-    };
-    protobuf_list::encode(&head, &objects)
 }
 
 fn list_metadata(page: &Page) -> Value {

@@ -11,8 +11,17 @@ pub(super) struct Head<'h> {
     pub remaining: Option<u64>,
 }
 
-/// The enveloped list of enveloped objects; none when one of them is not what an envelope holds.
-pub(super) fn encode(head: &Head<'_>, objects: &[Bytes]) -> Option<Bytes> {
+/// The bytes that enveloped objects take as items of a list; none when one of them is not what an envelope holds.
+pub(super) fn size_of_items(mut objects: impl Iterator<Item = Bytes>) -> Option<usize> {
+    objects.try_fold(0, |size, object| Some(size + field_size(message_of(&object)?.len())))
+}
+
+/// The enveloped list, in pieces, and its size; `items` is the size of its objects.
+pub(super) fn pieces<O: Iterator<Item = Bytes>>(
+    head: &Head<'_>,
+    items: usize,
+    objects: O,
+) -> (usize, impl Iterator<Item = Bytes> + use<O>) {
     let mut metadata = BytesMut::new();
     text(&mut metadata, 1, "");
     text(&mut metadata, 2, head.resource_version);
@@ -21,21 +30,25 @@ pub(super) fn encode(head: &Head<'_>, objects: &[Bytes]) -> Option<Bytes> {
         varint(&mut metadata, 4 << 3);
         varint(&mut metadata, remaining);
     }
-    let mut list = BytesMut::with_capacity(objects.iter().map(Bytes::len).sum());
-    field(&mut list, 1, &metadata);
-    for object in objects {
-        field(&mut list, 2, message_of(object)?);
-    }
     let mut type_meta = BytesMut::new();
     text(&mut type_meta, 1, head.api_version);
     text(&mut type_meta, 2, head.kind);
-    let mut out = BytesMut::with_capacity(list.len() + 64);
-    out.put_slice(schema::proto::MAGIC);
-    field(&mut out, 1, &type_meta);
-    field(&mut out, 2, &list);
-    text(&mut out, 3, "");
-    text(&mut out, 4, "");
-    Some(out.freeze())
+    let mut start = BytesMut::new();
+    start.put_slice(schema::proto::MAGIC);
+    field(&mut start, 1, &type_meta);
+    field_head(&mut start, 2, field_size(metadata.len()) + items);
+    field(&mut start, 1, &metadata);
+    let mut end = BytesMut::new();
+    text(&mut end, 3, "");
+    text(&mut end, 4, "");
+    let size = start.len() + items + end.len();
+    let objects = objects.flat_map(|object| {
+        let message = message_of(&object).map(|message| object.slice_ref(message)).unwrap_or_default();
+        let mut head = BytesMut::new();
+        field_head(&mut head, 2, message.len());
+        [head.freeze(), message]
+    });
+    (size, std::iter::once(start.freeze()).chain(objects).chain([end.freeze()]))
 }
 
 fn varint(out: &mut BytesMut, mut value: u64) {
@@ -46,9 +59,19 @@ fn varint(out: &mut BytesMut, mut value: u64) {
     out.put_u8(value as u8);
 }
 
-fn field(out: &mut BytesMut, number: u64, content: &[u8]) {
+fn field_head(out: &mut BytesMut, number: u64, length: usize) {
     varint(out, number << 3 | 2);
-    varint(out, content.len() as u64);
+    varint(out, length as u64);
+}
+
+/// Of a field with a number below 16.
+fn field_size(length: usize) -> usize {
+    let bits = usize::BITS - (length | 1).leading_zeros();
+    1 + bits.div_ceil(7) as usize + length
+}
+
+fn field(out: &mut BytesMut, number: u64, content: &[u8]) {
+    field_head(out, number, content.len());
     out.put_slice(content);
 }
 
@@ -97,13 +120,26 @@ mod tests {
         let objects: Vec<Bytes> = ["a", "b"].iter().map(|name| schema::proto::encode(&object(name)).unwrap().into()).collect();
         let head =
             Head { api_version: "v1", kind: "ConfigMapList", resource_version: "7", continue_token: "t", remaining: Some(300) };
-        let decoded = schema::proto::decode(&encode(&head, &objects).unwrap()).unwrap();
+        let items = size_of_items(objects.iter().cloned()).unwrap();
+        let (size, pieces) = pieces(&head, items, objects.into_iter());
+        let list = pieces.collect::<Vec<_>>().concat();
+        assert_eq!(list.len(), size);
+        let decoded = schema::proto::decode(&list).unwrap();
         let item = |name: &str| json!({"metadata": {"name": name}, "data": {"k": "v"}});
         assert_eq!(decoded["metadata"], json!({"resourceVersion": "7", "continue": "t", "remainingItemCount": 300}));
         assert_eq!((&decoded["kind"], decoded["items"].as_array().unwrap().len()), (&json!("ConfigMapList"), 2));
         for (got, name) in decoded["items"].as_array().unwrap().iter().zip(["a", "b"]) {
             assert_eq!((&got["metadata"]["name"], &got["data"]), (&item(name)["metadata"]["name"], &item(name)["data"]));
         }
-        assert!(encode(&head, &[Bytes::from_static(b"junk")]).is_none());
+        assert_eq!(size_of_items([Bytes::from_static(b"junk")].into_iter()), None);
+    }
+
+    #[test]
+    fn sizes_are_those_of_what_is_written() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 2_097_151, 2_097_152] {
+            let mut out = BytesMut::new();
+            field(&mut out, 2, &vec![b'x'; length]);
+            assert_eq!(field_size(length), out.len(), "{length}");
+        }
     }
 }

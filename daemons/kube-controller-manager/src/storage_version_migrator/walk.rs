@@ -28,20 +28,22 @@ pub(super) struct Walk<'w> {
 impl Walk<'_> {
     /// Goes through all objects while `goes_on`; ends early with the first that is not done.
     pub(super) async fn run(&self, goes_on: impl Fn() -> bool) -> Fate {
-        let mut token = String::new();
-        loop {
+        let (mut token, mut expired) = (String::new(), false);
+        while goes_on() {
             let scope = Scope { resource: self.resource, namespace: "" };
             let page = match self.client.metadata_page(scope, PAGE_ITEMS, &token).await {
                 Ok(page) => page,
                 // The page's revision is gone. What comes after it by name is read as it is now: newer objects are skipped.
                 Err(error) => match continuation(&error) {
-                    Some(newer) => {
-                        token = newer;
+                    // A token of just now that is too old again: the server compacts faster than it answers.
+                    Some(newer) if !expired => {
+                        (token, expired) = (newer, true);
                         continue;
                     }
-                    None => return Fate::Later(error.to_string()),
+                    _ => return Fate::Later(error.to_string()),
                 },
             };
+            expired = false;
             let objects = page.items.iter().filter_map(|bytes| Meta::decode(bytes).ok());
             let writes: Vec<_> = objects.map(|object| self.write(object)).collect();
             let mut writes = stream::iter(writes).buffer_unordered(WRITES_AT_ONCE);
@@ -51,10 +53,11 @@ impl Walk<'_> {
                 }
             }
             token = page.continue_token;
-            if token.is_empty() || !goes_on() {
-                return Fate::Done;
+            if token.is_empty() {
+                break;
             }
         }
+        Fate::Done
     }
 
     /// An apply of nothing: the server stores what it would store today. With the uid, an object that is gone is not made again, and
