@@ -133,6 +133,9 @@ fn end_quietly_with_the_reader() {
 }
 
 #[cfg(test)]
+mod kubectl_flags;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

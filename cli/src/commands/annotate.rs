@@ -21,7 +21,7 @@ pub struct AnnotateArgs {
 
 pub const FIELD: Field = Field {
     name: "annotations",
-    command: "annotate",
+    manager: "kctl-annotate",
     noun: "annotation",
     check: |_, _| Ok(()),
     added: "annotated",

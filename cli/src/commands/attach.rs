@@ -6,7 +6,11 @@ use clap::Args;
 use serde_json::Value;
 use stream::remotecommand::Options;
 
-use super::{pods::ContainerArgs, stream as terminal};
+use super::{
+    detach::{self, DetachKeys},
+    pods::ContainerArgs,
+    stream as terminal,
+};
 use crate::kube::{Error, Request, Result, Session, watch::Watch};
 
 /// Attaches to the process of a container
@@ -14,18 +18,22 @@ use crate::kube::{Error, Request, Result, Session, watch::Watch};
 pub struct AttachArgs {
     #[command(flatten)]
     target: ContainerArgs,
+    /// Keys that end the session and leave the process as it is
+    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
+    detach_keys: String,
 }
 
 pub async fn run(args: AttachArgs, session: &Session) -> Result<()> {
     let ContainerArgs { stdin, tty, quiet, .. } = args.target;
-    let pod = args.target.pod(session).await?;
+    let detach = DetachKeys::parse(&args.detach_keys)?;
+    let pod = args.target.pod(session, "at least 1 argument is required for attach").await?;
     let container = args.target.container(&pod)?;
-    let streams = Streams { stdin, tty, quiet };
+    let streams = Streams { stdin, tty, quiet, detach };
     attach(session, &pod, &container, streams).await.map(drop)
 }
 
 async fn attach(session: &Session, pod: &Value, container: &str, streams: Streams) -> Result<u8> {
-    let Streams { stdin, tty, quiet } = streams;
+    let Streams { stdin, tty, quiet, detach } = streams;
     let lists = ["containers", "initContainers", "ephemeralContainers"];
     let spec = lists.iter().flat_map(|list| pod["spec"][list].as_array().into_iter().flatten()).find(|c| c["name"] == container);
     let has_terminal = spec.is_some_and(|container| container["tty"] == true);
@@ -39,15 +47,16 @@ async fn attach(session: &Session, pod: &Value, container: &str, streams: Stream
     if !quiet && options.stdin && options.tty {
         eprintln!("If you don't see a command prompt, try pressing enter.");
     }
-    terminal::connect(command, options).await
+    terminal::connect(command, options, (options.stdin && options.tty).then_some(detach)).await
 }
 
 /// What a terminal is connected with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Streams {
     pub stdin: bool,
     pub tty: bool,
     pub quiet: bool,
+    pub detach: DetachKeys,
 }
 
 /// Waits for a container to run and attaches to it. One that is over already has left its output in the log.
@@ -100,12 +109,12 @@ pub async fn to_new_pod(session: &Session, namespace: &str, name: &str, streams:
         .await
         .map_err(|_| Error::message("timed out waiting for the condition"))??;
     let container = pod["spec"]["containers"][0]["name"].as_str().unwrap_or_default().to_owned();
+    let quiet = streams.quiet;
     let attached = if pod["status"]["phase"] == "Running" {
         attach(session, &pod, &container, streams).await
     } else {
         Err(Error::message("the container is over already"))
     };
-    let quiet = streams.quiet;
     if let Err(error) = attached {
         if !quiet {
             eprintln!(

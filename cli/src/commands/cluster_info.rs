@@ -1,13 +1,13 @@
 //! `kctl cluster-info`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use machinery::meta;
 
 use crate::{
-    kube::{Error, Request, Result, Session, select},
-    output::format::json_text,
+    kube::{Error, Request, Result, Session, globals::duration, select},
+    output::{OutputFlags, Printer},
 };
 
 /// Most of a container's log that a dump holds.
@@ -31,9 +31,11 @@ struct DumpArgs {
     /// A directory for files; `-` or nothing is standard output
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
     output_directory: String,
-    /// json or yaml
-    #[arg(short, long, default_value = "json")]
-    output: String,
+    #[command(flatten)]
+    output: OutputFlags,
+    /// How long a pod may take to run: nothing waits for one here
+    #[arg(long, value_parser = duration, default_value = "20s", hide = true)]
+    pod_running_timeout: Duration,
     /// These namespaces, instead of kube-system and the current one
     #[arg(long, value_delimiter = ',')]
     namespaces: Vec<String>,
@@ -43,8 +45,8 @@ struct DumpArgs {
 }
 
 pub async fn run(args: ClusterInfoArgs, session: &Session) -> Result<()> {
-    if let Some(What::Dump(args)) = args.what {
-        return dump(&args, session).await;
+    if let Some(What::Dump(mut args)) = args.what {
+        return dump(&mut args, session).await;
     }
     let request =
         Request::get("/api/v1/namespaces/kube-system/services").query("labelSelector", "kubernetes.io/cluster-service=true");
@@ -72,10 +74,11 @@ const LISTS: &[(&str, &str, &str)] = &[
     ("pods", "/api/v1", "pods"),
 ];
 
-async fn dump(args: &DumpArgs, session: &Session) -> Result<()> {
-    if !["json", "yaml"].contains(&args.output.as_str()) {
-        return Err(Error::message(format!("unexpected -o output mode: {:?}: json or yaml", args.output)));
+async fn dump(args: &mut DumpArgs, session: &Session) -> Result<()> {
+    if args.output.output.as_deref() == Some("") {
+        args.output.output = None;
     }
+    args.output.output.get_or_insert_with(|| "json".into());
     let namespaces = if args.all_namespaces {
         let (found, _) = select::list(session, Request::get("/api/v1/namespaces")).await?;
         found.iter().map(|namespace| meta::name(namespace).to_owned()).collect()
@@ -103,7 +106,7 @@ async fn dump(args: &DumpArgs, session: &Session) -> Result<()> {
 
 async fn list(args: &DumpArgs, session: &Session, path: &str) -> Result<String> {
     let objects = session.json(Request::get(path)).await?;
-    Ok(if args.output == "yaml" { machinery::yaml::to_string(&objects) } else { json_text(&objects) + "\n" })
+    Printer::new(&args.output)?.render(&objects, &|object| meta::name(object).to_owned())
 }
 
 fn write(args: &DumpArgs, name: &str, text: &str) -> Result<()> {
@@ -111,7 +114,11 @@ fn write(args: &DumpArgs, name: &str, text: &str) -> Result<()> {
         print!("{text}");
         return Ok(());
     }
-    let end = if name.ends_with("logs") { "txt" } else { &args.output };
+    let end = match args.output.output.as_deref() {
+        _ if name.ends_with("logs") => "txt",
+        Some(known @ ("json" | "yaml")) => known,
+        _ => "out",
+    };
     let path = PathBuf::from(&args.output_directory).join(format!("{name}.{end}"));
     let failed = |error| Error::message(format!("{}: {error}", path.display()));
     path.parent().map_or(Ok(()), std::fs::create_dir_all).map_err(failed)?;

@@ -6,6 +6,7 @@
 use std::{
     io::{Read, Write},
     path::{Component, Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Args;
@@ -17,6 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::{exec, pods, stream as streams};
 use crate::kube::{Error, Request, Result, Session, complete};
 
+/// Before a copy is taken up again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// What the container's tar says of an error.
 const MESSAGE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -36,6 +39,9 @@ pub struct CpArgs {
     /// Do not keep owners and modes
     #[arg(long)]
     no_preserve: bool,
+    /// How often a copy from a container that was cut off is taken up again; below 0, for as long as it takes
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, hide_default_value = true)]
+    retries: i64,
 }
 
 /// A path here, or in a pod.
@@ -69,7 +75,7 @@ pub async fn run(args: CpArgs, session: &Session) -> Result<()> {
         }
         (Place::Pod { namespace, pod, path }, Place::Local(destination)) => {
             let remote = Remote::find(&args, session, namespace, &pod).await?;
-            remote.download(&path, &destination).await
+            remote.download(&path, &destination, args.retries).await
         }
         _ => Err(Error::message("one of src or dest must be a remote file specification")),
     }
@@ -136,7 +142,33 @@ impl<'a> Remote<'a> {
         sent.map(drop).map_err(Error::from)
     }
 
-    async fn download(&self, path: &str, destination: &Path) -> Result<()> {
+    /// The container's archive of `name` in `directory`, from a byte on, into `to`. `taken` counts what was passed on.
+    async fn archive(&self, directory: &str, name: &str, taken: &mut u64, to: &mut tokio::net::UnixStream) -> Result<()> {
+        let options = Options { stdout: true, stderr: true, ..Options::default() };
+        let request = self.request(&["tar", "-cf", "-", "-C", directory, "--", name]);
+        let mut command = streams::start(self.session, request, options).await?;
+        let mut stdout = command.stdout.take().ok_or_else(|| Error::message("the server gave no output"))?;
+        let known = *taken;
+        // When nobody unpacks any more, the container's tar is not waited for.
+        let ((), message) = tokio::try_join!(
+            async {
+                tokio::io::copy(&mut (&mut stdout).take(known), &mut tokio::io::sink()).await?;
+                let mut buffer = vec![0; 64 * 1024];
+                loop {
+                    let count = stdout.read(&mut buffer).await?;
+                    if count == 0 {
+                        return std::io::Result::Ok(());
+                    }
+                    to.write_all(&buffer[..count]).await?;
+                    *taken += count as u64;
+                }
+            },
+            async { Ok(read_all(command.stderr.take()).await) }
+        )?;
+        finish(command.status.outcome().await?, &message)
+    }
+
+    async fn download(&self, path: &str, destination: &Path, retries: i64) -> Result<()> {
         let trimmed = path.trim_end_matches('/');
         let (directory, name) = trimmed
             .rsplit_once('/')
@@ -145,25 +177,32 @@ impl<'a> Remote<'a> {
             return Err(Error::message(format!("{path:?} names no file to copy")));
         }
         let target = if destination.is_dir() { destination.join(name) } else { destination.to_owned() };
-        let options = Options { stdout: true, stderr: true, ..Options::default() };
-        let mut command =
-            streams::start(self.session, self.request(&["tar", "-cf", "-", "-C", directory, "--", name]), options).await?;
-        let mut stdout = command.stdout.take().ok_or_else(|| Error::message("the server gave no output"))?;
         let (mut writer, reader) = bridge()?;
-        let name = name.to_owned();
-        let unpacking = tokio::task::spawn_blocking(move || unpack(reader, &name, &target));
-        let (received, message) = tokio::join!(
-            async {
-                let received = tokio::io::copy(&mut stdout, &mut writer).await;
-                drop(writer);
-                received
-            },
-            read_all(command.stderr.take())
-        );
+        let unpacking = {
+            let name = name.to_owned();
+            tokio::task::spawn_blocking(move || unpack(reader, &name, &target))
+        };
+        let (mut taken, mut tries) = (0, 0);
+        let (received, unwritable) = loop {
+            let outcome = self.archive(directory, name, &mut taken, &mut writer).await;
+            // What tar says it would say again, and what can't be written here will not be.
+            let unwritable = unpacking.is_finished();
+            let cut_off = outcome.as_ref().is_err_and(|error| !matches!(error, Error::Exit(_))) && !unwritable;
+            if !cut_off || retries == 0 {
+                break (outcome, unwritable);
+            }
+            if retries > 0 && tries == retries {
+                eprintln!("Dropping out copy after {tries} retries");
+                break (outcome, unwritable);
+            }
+            tries += 1;
+            eprintln!("Resuming copy at {taken} bytes, retry {tries}/{retries}");
+            tokio::time::sleep(RETRY_DELAY).await;
+        };
+        drop(writer);
         let unpacked = unpacking.await.map_err(|error| Error::message(error.to_string()))?;
-        finish(command.status.outcome().await?, &message)?;
-        unpacked?;
-        received.map(drop).map_err(Error::from)
+        // The first that failed says why.
+        if unwritable { unpacked.and(received) } else { received.and(unpacked) }
     }
 }
 

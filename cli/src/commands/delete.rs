@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures::{StreamExt, stream};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
+    raw,
     targets::{NOTHING_NAMED, Targets},
     wait,
 };
@@ -18,7 +20,7 @@ use crate::{
 /// Deletions and waits under way at the same time.
 const CONCURRENT: usize = 16;
 /// Waiting "for ever".
-const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Deletes objects by name, file or selector, and waits until they are gone
 ///
@@ -59,6 +61,9 @@ pub struct DeleteArgs {
     /// `name` prints names only
     #[arg(short, long)]
     output: Option<String>,
+    /// Send the deletion to this path, with the file as its body
+    #[arg(long, value_name = "PATH")]
+    raw: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -88,6 +93,14 @@ pub async fn run(args: DeleteArgs, session: &Session) -> Result<()> {
     if args.output.as_deref().is_some_and(|output| output != "name") {
         let output = args.output.unwrap_or_default();
         return Err(Error::message(format!("unexpected -o output mode: {output}. We only support '-o name'")));
+    }
+    if let Some(path) = &args.raw {
+        if args.interactive {
+            return Err(Error::message("--interactive can not be used with --raw"));
+        }
+        let files = &args.targets.files;
+        raw::check(path, files, args.output.as_deref())?;
+        return raw::send(session, Method::DELETE, path, files.filenames.first().map_or("", String::as_str)).await;
     }
     args.targets.selectors.check()?;
     if args.targets.words.is_empty() && args.targets.files.is_empty() {

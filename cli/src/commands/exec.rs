@@ -4,7 +4,7 @@ use clap::Args;
 use stream::remotecommand::Options;
 
 use super::{pods::ContainerArgs, stream as streams};
-use crate::kube::{Error, Request, Result, Session};
+use crate::kube::{Error, Request, Result, Session, manifest};
 
 /// Runs a command in a container
 ///
@@ -15,17 +15,27 @@ use crate::kube::{Error, Request, Result, Session};
 pub struct ExecArgs {
     #[command(flatten)]
     target: ContainerArgs,
+    /// A file with the object whose pod is meant
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    filename: Option<String>,
     /// The command, after --
     #[arg(last = true)]
     command: Vec<String>,
 }
 
-pub async fn run(args: ExecArgs, session: &Session) -> Result<()> {
+pub async fn run(mut args: ExecArgs, session: &Session) -> Result<()> {
+    let unnamed = "pod, type/name or --filename must be specified";
+    if args.target.pod.is_none() && args.filename.is_none() {
+        return Err(Error::message(unnamed));
+    }
     if args.command.is_empty() {
         return Err(Error::message("you must specify at least one command for the container"));
     }
+    if let Some(file) = args.filename.take() {
+        args.target.pod = Some(manifest::named_in(&file).await?);
+    }
     let ContainerArgs { stdin, tty, quiet, .. } = args.target;
-    let pod = args.target.pod(session).await?;
+    let pod = args.target.pod(session, unnamed).await?;
     let phase = pod["status"]["phase"].as_str().unwrap_or_default();
     if phase == "Succeeded" || phase == "Failed" {
         return Err(Error::message(format!("cannot exec into a container in a completed pod; current phase is {phase}")));
@@ -33,7 +43,7 @@ pub async fn run(args: ExecArgs, session: &Session) -> Result<()> {
     let container = args.target.container(&pod)?;
     let options = Options { stdin, stdout: true, stderr: true, tty: streams::terminal(tty, stdin) };
     let command = streams::start(session, request(&pod, &container, &args.command), options).await?;
-    match streams::connect(command, options).await? {
+    match streams::connect(command, options, None).await? {
         0 => Ok(()),
         code => {
             if !quiet {

@@ -19,13 +19,13 @@ pub struct ExplainArgs {
     #[arg(value_name = "TYPE[.FIELD]", add = ArgValueCompleter::new(complete::resources))]
     words: Vec<String>,
     /// All fields of all fields
-    #[arg(long)]
+    #[arg(short = 'R', long)]
     recursive: bool,
     /// GROUP/VERSION
     #[arg(long)]
     api_version: Option<String>,
     /// How it is shown: plaintext, or plaintext-openapiv2 for the same
-    #[arg(long, hide = true, default_value = "plaintext")]
+    #[arg(short, long, hide = true, default_value = "plaintext")]
     output: String,
 }
 

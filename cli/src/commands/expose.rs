@@ -1,13 +1,15 @@
 //! `kctl expose`: a service for something that runs.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Map, Value, json};
 
 use super::{
     create::{self, CreateFlags},
-    targets::Targets,
+    flags::OverrideFlags,
+    targets::{Selectors, Targets},
 };
-use crate::kube::{Error, Info, Result, Session};
+use crate::kube::{Error, Files, Info, Result, Session, complete};
 
 /// Makes a service for a pod, a deployment, a replica set, or another service
 ///
@@ -15,8 +17,14 @@ use crate::kube::{Error, Info, Result, Session};
 #[derive(Args, Clone, Debug)]
 #[command(verbatim_doc_comment)]
 pub struct ExposeArgs {
+    /// TYPE NAME… or TYPE/NAME…
+    #[arg(value_name = "TYPE NAME | TYPE/NAME", add = ArgValueCompleter::new(complete::resources))]
+    words: Vec<String>,
     #[command(flatten)]
-    targets: Targets,
+    files: Files,
+    /// The service's selector, if it is to have another than its target
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    selector: Option<String>,
     /// The service's name, if it is to have another
     #[arg(long)]
     name: Option<String>,
@@ -33,7 +41,7 @@ pub struct ExposeArgs {
     #[arg(long = "type")]
     kind: Option<String>,
     /// The service's labels
-    #[arg(long, value_name = "KEY=VALUE,…")]
+    #[arg(short = 'l', long, value_name = "KEY=VALUE,…")]
     labels: Option<String>,
     /// The address; None is a headless service
     #[arg(long)]
@@ -44,18 +52,22 @@ pub struct ExposeArgs {
     /// None or ClientIP
     #[arg(long)]
     session_affinity: Option<String>,
+    /// Address for the load balancer; an ephemeral one when not given
+    #[arg(long, value_name = "IP")]
+    load_balancer_ip: Option<String>,
+    #[command(flatten)]
+    overrides: OverrideFlags,
     #[command(flatten)]
     flags: CreateFlags,
 }
 
 pub async fn run(args: ExposeArgs, session: &Session) -> Result<()> {
-    // Here --selector is the service's, as kubectl has it.
-    let targets = Targets { selectors: Default::default(), ..args.targets.clone() };
+    let targets = Targets { words: args.words.clone(), files: args.files.clone(), selectors: Selectors::default() };
     let (infos, errors) = targets.fetch(session).await?;
     Error::all(errors)?;
     let mut reporter = args.flags.write.reporter()?;
     for info in infos {
-        let mut service = service(&args, &info)?;
+        let mut service = args.overrides.apply(service(&args, &info)?)?;
         let info = create::info(session, &mut service, &args.flags).await?;
         let created = create::submit(session, &info, &args.flags).await?;
         reporter.done(&info, &created, "exposed")?;
@@ -113,7 +125,7 @@ fn service(args: &ExposeArgs, info: &Info) -> Result<Value> {
     {
         return Err(Error::message(format!("cannot expose a {}", info.resource.kind)));
     }
-    let selector = match &args.targets.selectors.selector {
+    let selector = match &args.selector {
         Some(text) => labels(text)?,
         None => selector(info)?,
     };
@@ -161,6 +173,7 @@ fn service(args: &ExposeArgs, info: &Info) -> Result<Value> {
     set("type", args.kind.clone().map(Value::from));
     set("clusterIP", args.cluster_ip.clone().map(Value::from));
     set("externalIPs", args.external_ip.as_ref().map(|ip| json!([ip])));
+    set("loadBalancerIP", args.load_balancer_ip.clone().map(Value::from));
     set("sessionAffinity", args.session_affinity.clone().map(Value::from));
     let name: String = args.name.clone().unwrap_or_else(|| info.name.chars().take(63).collect());
     let mut service =

@@ -82,9 +82,6 @@ pub struct GetArgs {
     /// The server makes the columns; else names and ages are shown
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide_default_value = true)]
     server_print: bool,
-    /// Fields that a template names and an object has not are nothing
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
-    allow_missing_template_keys: bool,
 }
 
 impl GetArgs {

@@ -22,7 +22,7 @@ pub struct LabelArgs {
 
 pub const FIELD: Field = Field {
     name: "labels",
-    command: "label",
+    manager: "kctl-label",
     noun: "label",
     check,
     added: "labeled",

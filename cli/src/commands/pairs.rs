@@ -6,11 +6,11 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use super::{
-    flags::ChangeFlags,
+    flags::{ChangeFlags, ManagerFlag},
     targets::{Selectors, Targets, patch},
 };
 use crate::{
-    kube::{Error, Files, Info, Result, Session, session::MERGE_PATCH},
+    kube::{Error, Files, Info, Result, Session, select, session::MERGE_PATCH},
     output::format::{DryRun, Reporter},
 };
 
@@ -21,7 +21,12 @@ pub struct PairArgs {
     #[command(flatten)]
     selectors: Selectors,
     #[command(flatten)]
+    manager: ManagerFlag,
+    #[command(flatten)]
     change: ChangeFlags,
+    /// Change the objects of the files, without a server
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    local: bool,
     /// Replace values that are there already
     #[arg(long)]
     overwrite: bool,
@@ -37,7 +42,8 @@ pub struct PairArgs {
 pub struct Field {
     /// Of `metadata`.
     pub name: &'static str,
-    pub command: &'static str,
+    /// The field manager, unless another is named.
+    pub manager: &'static str,
     /// `label`, `annotation`.
     pub noun: &'static str,
     pub check: fn(&str, &str) -> Result<()>,
@@ -118,11 +124,16 @@ fn change<'f>(
 pub async fn run(words: &[String], args: &PairArgs, field: &Field, session: &Session) -> Result<()> {
     let (words, pairs) = split(words, field)?;
     let targets = Targets { words: words.to_vec(), files: args.files.clone(), selectors: args.selectors.clone() };
-    targets.check()?;
+    if args.local {
+        check_local(&targets, args.change.dry_run())?;
+    } else {
+        targets.check()?;
+    }
     if pairs == Pairs::default() && !args.list {
         return Err(Error::message(format!("at least one {} update is required", field.noun)));
     }
-    let (infos, mut errors) = targets.fetch(session).await?;
+    let (infos, mut errors) =
+        if args.local { (select::local_files(&targets.files).await?, Vec::new()) } else { targets.fetch(session).await? };
     if args.resource_version.is_some() && infos.len() > 1 {
         return Err(Error::message("--resource-version may only be used with a single resource"));
     }
@@ -136,6 +147,20 @@ pub async fn run(words: &[String], args: &PairArgs, field: &Field, session: &Ses
     Error::all(errors)
 }
 
+fn check_local(targets: &Targets, dry_run: DryRun) -> Result<()> {
+    targets.selectors.check()?;
+    let why = if dry_run == DryRun::Server {
+        "cannot specify --local and --dry-run=server - did you mean --dry-run=client?"
+    } else if !targets.words.is_empty() {
+        "can only use local files by -f pod.yaml or --filename=pod.json when --local=true is set"
+    } else if targets.files.is_empty() {
+        "one or more files must be specified as -f pod.yaml or --filename=pod.json"
+    } else {
+        return Ok(());
+    };
+    Err(Error::message(why))
+}
+
 async fn one(
     info: &Info,
     pairs: &Pairs,
@@ -147,7 +172,9 @@ async fn one(
 ) -> Result<()> {
     let empty = Map::new();
     let current = info.object["metadata"][field.name].as_object().unwrap_or(&empty);
-    for key in pairs.remove.iter().filter(|key| !current.contains_key(*key)) {
+    // A list shows what would be.
+    let tried = args.local || args.list || args.change.dry_run() == DryRun::Client;
+    for key in pairs.remove.iter().filter(|key| !tried && !current.contains_key(*key)) {
         println!("{} {key:?} not found.", field.noun);
     }
     let (changes, what) = change(field, current, pairs, args.overwrite)?;
@@ -157,10 +184,10 @@ async fn one(
         if let Some(version) = &args.resource_version {
             body["metadata"]["resourceVersion"] = version.as_str().into();
         }
-        if args.change.dry_run() == DryRun::Client {
+        if tried {
             machinery::patch::merge::apply(&mut object, &body);
         } else {
-            object = patch(session, info, MERGE_PATCH, &body, field.command, args.change.dry_run()).await?;
+            object = patch(session, info, MERGE_PATCH, &body, args.manager.or(field.manager), args.change.dry_run()).await?;
         }
     }
     if args.list {

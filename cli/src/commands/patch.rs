@@ -5,7 +5,10 @@ use machinery::gvk::Gvk;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{flags::ChangeFlags, targets::Targets};
+use super::{
+    flags::{ChangeFlags, ManagerFlag},
+    targets::Targets,
+};
 use crate::{
     kube::{
         Error, Info, Request, Resource, Result, Session, manifest, select,
@@ -38,6 +41,8 @@ pub struct PatchArgs {
     /// Patch what is in the files, without a server
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     local: bool,
+    #[command(flatten)]
+    manager: ManagerFlag,
     #[command(flatten)]
     change: ChangeFlags,
 }
@@ -73,7 +78,9 @@ pub async fn run(args: PatchArgs, session: &Session) -> Result<()> {
                 if let Some(subresource) = &args.subresource {
                     path += &format!("/{subresource}");
                 }
-                let request = Request::new(Method::PATCH, path).body(kind, body.clone()).query("fieldManager", "kctl-patch");
+                let request = Request::new(Method::PATCH, path)
+                    .body(kind, body.clone())
+                    .query("fieldManager", args.manager.or("kctl-patch"));
                 let answer = session.json(request.query_some("dryRun", dry_run.parameter())).await;
                 answer.map_err(|error| match error.status() {
                     Some(status) if status.code() == 415 && kind == STRATEGIC_PATCH => {
@@ -125,7 +132,7 @@ async fn local(args: &PatchArgs, body: &str, kind: &str) -> Result<()> {
 }
 
 /// What a patch makes of an object, as far as it can be told here.
-fn locally(object: &Value, patch: &Value, kind: &str) -> Result<Value> {
+pub fn locally(object: &Value, patch: &Value, kind: &str) -> Result<Value> {
     let mut after = object.clone();
     match kind {
         MERGE_PATCH => machinery::patch::merge::apply(&mut after, patch),

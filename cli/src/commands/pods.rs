@@ -17,7 +17,7 @@ const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 pub struct ContainerArgs {
     /// POD or TYPE/NAME
     #[arg(value_name = "POD | TYPE/NAME", add = ArgValueCompleter::new(complete::pods))]
-    pub pod: String,
+    pub pod: Option<String>,
     /// The container
     #[arg(short, long, add = ArgValueCompleter::new(complete::containers))]
     pub container: Option<String>,
@@ -36,8 +36,11 @@ pub struct ContainerArgs {
 }
 
 impl ContainerArgs {
-    pub async fn pod(&self, session: &Session) -> Result<Value> {
-        one_of(session, &self.pod, self.pod_running_timeout).await
+    /// # Errors
+    /// `unnamed` when no pod is named; else when there is none.
+    pub async fn pod(&self, session: &Session, unnamed: &str) -> Result<Value> {
+        let word = self.pod.as_deref().ok_or_else(|| Error::message(unnamed))?;
+        one_of(session, word, self.pod_running_timeout).await
     }
 
     /// The container that is named, else the pod's default.

@@ -3,11 +3,18 @@
 //! Whoever reaches the port acts as the user. So it listens to this host alone unless told otherwise, and refuses requests
 //! whose Host is another one: a page in a browser must not reach it by a name of its own (DNS rebinding).
 
-use std::{convert::Infallible, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    convert::Infallible,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use clap::Args;
 use futures::TryStreamExt;
+use host::beneath::Directory;
 use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::UnsyncBoxBody};
 use hyper::{Request as Incoming, Response, StatusCode, body::Frame, header, service::service_fn};
 use hyper_util::{
@@ -24,6 +31,8 @@ use crate::kube::{Error, Request, Result, Session, error::io_text};
 
 /// Largest request that is passed on.
 const BODY_BYTES_MAX: usize = 64 << 20;
+/// Largest file that is served.
+const FILE_BYTES_MAX: u64 = 64 << 20;
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 1024;
 
@@ -58,6 +67,15 @@ pub struct ProxyArgs {
     /// Regular expressions of methods that are refused
     #[arg(long, value_name = "RE,…", default_value = "^$")]
     reject_methods: String,
+    /// Serve the files of this directory too, under --www-prefix
+    #[arg(short = 'w', long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    www: Option<PathBuf>,
+    /// Path that files are served under
+    #[arg(short = 'P', long, value_name = "PREFIX", default_value = "/static/")]
+    www_prefix: String,
+    /// Paths are taken below that of the server's URL: it is always so
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
+    append_server_path: bool,
     /// Serve everything to everybody who reaches the port
     #[arg(long)]
     disable_filter: bool,
@@ -121,11 +139,53 @@ struct Proxy {
     session: Session,
     filter: Option<Filter>,
     prefix: String,
+    files: Option<Files>,
+}
+
+/// Files that are served beside the API.
+struct Files {
+    directory: Directory,
+    prefix: String,
+}
+
+impl Files {
+    fn new(args: &ProxyArgs) -> Result<Option<Self>> {
+        let Some(path) = &args.www else { return Ok(None) };
+        let failed = |error| Error::message(format!("open {}: {}", path.display(), io_text(&error)));
+        let prefix = format!("/{}/", args.www_prefix.trim_matches('/')).replace("//", "/");
+        Ok(Some(Self { directory: Directory::open(path).map_err(failed)?, prefix }))
+    }
+
+    /// The file that a path names, and its media type; of a directory, its `index.html`.
+    fn read(&self, path: &str) -> std::io::Result<(Vec<u8>, &'static str)> {
+        let name = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+        let mut name = PathBuf::from(name.as_ref());
+        if path.is_empty() || path.ends_with('/') {
+            name.push("index.html");
+        }
+        let mut content = Vec::new();
+        self.directory.read(&name)?.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+        Ok((content, media_type(&name)))
+    }
+}
+
+fn media_type(name: &Path) -> &'static str {
+    match name.extension().and_then(|end| end.to_str()).unwrap_or_default() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "txt" | "log" | "yaml" | "yml" | "md" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
 }
 
 pub async fn run(args: ProxyArgs, session: Session) -> Result<()> {
     let prefix = format!("/{}/", args.api_prefix.trim_matches('/')).replace("//", "/");
-    let proxy = Arc::new(Proxy { session, filter: Filter::new(&args)?, prefix });
+    let proxy = Arc::new(Proxy { session, filter: Filter::new(&args)?, prefix, files: Files::new(&args)? });
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     let place = || async {
         // Nothing closes the semaphore.
@@ -177,6 +237,19 @@ impl Proxy {
     async fn answer(&self, request: Incoming<hyper::body::Incoming>) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
+        // As upstream's: the filter is the API's.
+        if let Some(files) = &self.files
+            && let Some(name) = path.strip_prefix(&files.prefix)
+        {
+            return match files.read(name) {
+                Ok((content, media_type)) => {
+                    let mut response = text(StatusCode::OK, content);
+                    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
+                    response
+                }
+                Err(_) => text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            };
+        }
         let named = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok());
         let named = named.or(parts.uri.authority().map(http::uri::Authority::as_str)).unwrap_or_default();
         let accepts = |filter: &Filter| filter.accepts(parts.method.as_str(), path, host(named));
@@ -237,6 +310,26 @@ mod tests {
         check("--accept-paths=^/api/v1", "GET", "/apis", "localhost", false);
         check("--accept-hosts=.*", "GET", "/apis", "evil.example", true);
         assert!(expressions("(").is_err());
+    }
+
+    #[test]
+    fn files_beside_the_api() {
+        let directory = std::env::temp_dir().join(format!("kctl-proxy-{}", std::process::id()));
+        std::fs::create_dir_all(directory.join("www/sub")).unwrap();
+        for (name, content) in [("www/index.html", "hello"), ("www/sub/a b.txt", "text"), ("secret", "s3cret")] {
+            std::fs::write(directory.join(name), content).unwrap();
+        }
+        std::os::unix::fs::symlink("../secret", directory.join("www/link")).unwrap();
+        let line = format!("proxy --www={}/www --www-prefix=files", directory.display());
+        let files = Files::new(&Line::try_parse_from(line.split(' ')).unwrap().args).unwrap().unwrap();
+        assert_eq!(files.prefix, "/files/");
+        let read = |path: &str| files.read(path).ok().map(|(content, kind)| (String::from_utf8(content).unwrap(), kind));
+        assert_eq!(read(""), Some(("hello".into(), "text/html; charset=utf-8")));
+        assert_eq!(read("sub/a%20b.txt"), Some(("text".into(), "text/plain; charset=utf-8")));
+        for outside in ["../secret", "%2e%2e/secret", "link", "/etc/passwd", "sub", "none"] {
+            assert_eq!(read(outside), None, "{outside}");
+        }
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -1,19 +1,21 @@
 //! `kctl replace`: objects as the files say, whole.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{apply, flags::WriteFlags, wait};
+use super::{
+    apply,
+    flags::{ManagerFlag, Removal, WriteFlags},
+    raw, wait,
+};
 use crate::{
-    kube::{Error, Files, Info, Request, Result, Session, globals::duration, select, session::JSON},
+    kube::{Error, Files, Info, Request, Result, Session, select, session::JSON},
     output::format::DryRun,
 };
 use reqwest::Method;
 
-/// Most that --raw reads.
-const INPUT_BYTES_MAX: u64 = 64 << 20;
 /// How long a deleted object may take to be gone when no --timeout is given.
 const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
 
@@ -25,23 +27,16 @@ const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
 pub struct ReplaceArgs {
     #[command(flatten)]
     files: Files,
-    /// Delete the objects and create them anew
-    #[arg(long)]
-    force: bool,
-    /// Seconds that a pod has to end by itself, with --force
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
-    grace_period: i64,
-    /// How long the objects may take to be gone, with --force
-    #[arg(long, value_parser = duration, default_value = "0s", hide_default_value = true)]
-    timeout: Duration,
+    #[command(flatten)]
+    removal: Removal,
     /// Replace a subresource: status, scale
     #[arg(long)]
     subresource: Option<String>,
     /// Send the file to this path as it is
     #[arg(long, value_name = "PATH")]
     raw: Option<String>,
-    #[arg(long, default_value = "kctl-replace", hide = true)]
-    field_manager: String,
+    #[command(flatten)]
+    manager: ManagerFlag,
     /// Write down what the object is replaced by, for `apply` to compare with
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     save_config: bool,
@@ -53,32 +48,27 @@ fn check(args: &ReplaceArgs) -> Result<()> {
     if args.files.is_empty() {
         return Err(Error::message("must specify one of -f and -k"));
     }
-    if args.grace_period >= 0 && !args.force {
+    if args.removal.grace_period >= 0 && !args.removal.force {
         return Err(Error::message("--grace-period must have --force specified"));
     }
-    if !args.timeout.is_zero() && !args.force {
+    if !args.removal.timeout.is_zero() && !args.removal.force {
         return Err(Error::message("--timeout must have --force specified"));
     }
-    if args.force && args.write.dry_run() != DryRun::No {
+    if args.removal.force && args.write.dry_run() != DryRun::No {
         return Err(Error::message("--dry-run can not be used when --force is set"));
     }
-    if args.raw.is_none() {
-        return Ok(());
+    let Some(path) = &args.raw else { return Ok(()) };
+    if args.files.filenames.len() != 1 {
+        return Err(Error::message("--raw can only use a single local file or stdin"));
     }
-    match args.files.filenames.as_slice() {
-        [url] if url.starts_with("http://") || url.starts_with("https://") => Err(Error::message("--raw cannot read from a url")),
-        [_] if args.files.recursive => Err(Error::message("--raw and --recursive are mutually exclusive")),
-        [_] if args.write.output().is_some() => Err(Error::message("--raw and --output are mutually exclusive")),
-        [_] => Ok(()),
-        _ => Err(Error::message("--raw can only use a single local file or stdin")),
-    }
+    raw::check(path, &args.files, args.write.output())
 }
 
 pub async fn run(mut args: ReplaceArgs, session: &Session) -> Result<()> {
     check(&args)?;
     args.files.checked = args.write.checks();
     if let Some(path) = &args.raw {
-        return raw(session, Method::PUT, path, &args.files.filenames[0]).await;
+        return raw::send(session, Method::PUT, path, &args.files.filenames[0]).await;
     }
     let dry_run = args.write.dry_run();
     let mut reporter = args.write.reporter()?;
@@ -86,7 +76,7 @@ pub async fn run(mut args: ReplaceArgs, session: &Session) -> Result<()> {
     if infos.is_empty() {
         return Err(Error::message("no objects passed to replace"));
     }
-    if args.force {
+    if args.removal.force {
         delete(&args, session, &infos).await?;
     }
     let mut errors = Vec::new();
@@ -95,10 +85,11 @@ pub async fn run(mut args: ReplaceArgs, session: &Session) -> Result<()> {
             reporter.done(info, &info.object, "replaced")?;
             continue;
         }
-        let outcome = if args.force { send(&args, session, info, Method::POST).await } else { put(&args, session, info).await };
+        let outcome =
+            if args.removal.force { send(&args, session, info, Method::POST).await } else { put(&args, session, info).await };
         match outcome {
             Ok(object) => reporter.done(info, &object, "replaced")?,
-            Err(error) if args.force => errors.push(error),
+            Err(error) if args.removal.force => errors.push(error),
             Err(error) => errors.push(info.during(error, "replacing")),
         }
     }
@@ -135,17 +126,17 @@ async fn send(args: &ReplaceArgs, session: &Session, info: &Info, method: Method
         machinery::meta::metadata_mut(&mut object).remove("resourceVersion");
     }
     let request = Request::new(method, path).body(JSON, object.to_string());
-    session.json(args.write.send(request, &args.field_manager)).await
+    session.json(args.write.send(request, args.manager.or("kctl-replace"))).await
 }
 
 /// Deletes the objects that are there and waits until they are gone.
 async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result<()> {
-    let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
-    if args.grace_period >= 0 {
+    let mut options = args.removal.options();
+    if args.removal.grace_period >= 0 {
         // A grace period of 0 that was asked for is one second, as kubectl protects from losing data.
-        options["gracePeriodSeconds"] = args.grace_period.max(1).into();
+        options["gracePeriodSeconds"] = args.removal.grace_period.max(1).into();
     }
-    let within = if args.timeout.is_zero() { GONE_WITHIN } else { args.timeout };
+    let within = if args.removal.timeout.is_zero() { GONE_WITHIN } else { args.removal.timeout };
     let until = tokio::time::Instant::now() + within;
     for info in infos {
         match session.json(Request::delete(info.path(), &options)).await {
@@ -162,18 +153,5 @@ async fn delete(args: &ReplaceArgs, session: &Session, infos: &[Info]) -> Result
     for info in infos {
         wait::gone(session, info, None, until).await?;
     }
-    Ok(())
-}
-
-/// Sends a file to a path as it is, and prints the answer.
-pub async fn raw(session: &Session, method: Method, path: &str, file: &str) -> Result<()> {
-    let mut body = Vec::new();
-    if file == "-" {
-        std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut body)?;
-    } else {
-        body = std::fs::read(file)?;
-    }
-    let answer = session.bytes(Request::new(method, path).body(JSON, body)).await?;
-    println!("{}", String::from_utf8_lossy(&answer));
     Ok(())
 }

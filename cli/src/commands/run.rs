@@ -5,7 +5,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::create::{self, CreateFlags};
+use super::{
+    create::{self, CreateFlags},
+    detach::{self, DetachKeys},
+    flags::{OverrideFlags, Removal},
+    wait,
+};
 use crate::{
     kube::{Error, Info, Request, Result, Session},
     output::format::DryRun,
@@ -50,18 +55,23 @@ pub struct RunArgs {
     /// A service for the port too
     #[arg(long, requires = "port")]
     expose: bool,
-    /// JSON merged over the pod
-    #[arg(long)]
-    overrides: Option<String>,
+    #[command(flatten)]
+    overrides: OverrideFlags,
     /// Attach to the container
     #[arg(long)]
     attach: bool,
     /// Keep standard input open, and attach
     #[arg(short = 'i', long)]
     stdin: bool,
+    /// Keep the container's standard input open when the first attached session ends
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    leave_stdin_open: bool,
     /// With a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Keys that end the session and leave the container as it is
+    #[arg(long, value_name = "KEYS", default_value = detach::DEFAULT)]
+    detach_keys: String,
     /// Delete the pod when it is over
     #[arg(long)]
     rm: bool,
@@ -71,6 +81,8 @@ pub struct RunArgs {
     /// How long the pod may take to start
     #[arg(long, value_parser = crate::kube::globals::duration, default_value = "1m")]
     pod_running_timeout: Duration,
+    #[command(flatten)]
+    removal: Removal,
     #[command(flatten)]
     flags: CreateFlags,
     /// Arguments of the container
@@ -111,7 +123,9 @@ impl RunArgs {
         }
         if self.stdin {
             container["stdin"] = true.into();
-            container["stdinOnce"] = true.into();
+            if !self.leave_stdin_open {
+                container["stdinOnce"] = true.into();
+            }
         }
         if self.tty {
             container["tty"] = true.into();
@@ -130,12 +144,7 @@ impl RunArgs {
         if !self.annotations.is_empty() {
             pod["metadata"]["annotations"] = pairs(self.annotations.iter().map(String::as_str))?;
         }
-        if let Some(overrides) = &self.overrides {
-            let overrides =
-                serde_json::from_str(overrides).map_err(|error| Error::message(format!("Invalid JSON Patch: {error}")))?;
-            machinery::patch::merge::apply(&mut pod, &overrides);
-        }
-        Ok(pod)
+        self.overrides.apply(pod)
     }
 
     fn service(&self) -> Result<Value> {
@@ -164,6 +173,7 @@ pub async fn run(args: RunArgs, session: &Session) -> Result<()> {
             "--dry-run=client|server can't be used with attached containers options (--attach, --stdin, or --tty)",
         ));
     }
+    let detach = DetachKeys::parse(&args.detach_keys)?;
     let mut pod = args.pod()?;
     let mut reporter = args.flags.write.reporter()?;
     let mut made: Vec<Info> = Vec::new();
@@ -184,16 +194,21 @@ pub async fn run(args: RunArgs, session: &Session) -> Result<()> {
         session,
         &info.namespace,
         &info.name,
-        super::attach::Streams { stdin: args.stdin, tty: args.tty, quiet: args.quiet },
+        super::attach::Streams { stdin: args.stdin, tty: args.tty, quiet: args.quiet, detach },
         args.pod_running_timeout,
     )
     .await;
     if args.rm {
-        for info in made {
-            let options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
-            session.json(Request::delete(info.path(), &options)).await?;
+        for info in &made {
+            session.json(Request::delete(info.path(), &args.removal.options())).await?;
             if !args.quiet {
                 println!("{} {:?} deleted from {} namespace", info.resource.label(), info.name, info.namespace);
+            }
+        }
+        if args.removal.wait {
+            let until = tokio::time::Instant::now() + args.removal.patience();
+            for info in &made {
+                wait::gone(session, info, None, until).await?;
             }
         }
     }

@@ -1,14 +1,18 @@
 //! Streams to a container: what `exec`, `attach`, `run -it` and `cp` have in common.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, sync::Arc};
 
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use stream::{
     channel::Protocol,
     remotecommand::{Command, Options, Outcome, Resize, over_websocket},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
+use super::detach::DetachKeys;
 use crate::kube::{Error, Request, Result, Session};
 
 /// Version 5 can close standard input alone; older servers have 4.
@@ -30,8 +34,17 @@ pub async fn start(session: &Session, request: Request, options: Options) -> Res
     Ok(over_websocket(io, protocol, options).await)
 }
 
-/// Connects a command with this terminal until it ends, and returns its exit code.
-pub async fn connect(mut command: Command, options: Options) -> Result<u8> {
+/// Connects a command with this terminal until it ends, and returns its exit code. The keys to detach end the session early,
+/// with code 0.
+pub async fn connect(command: Command, options: Options, keys: Option<DetachKeys>) -> Result<u8> {
+    let detached = Arc::new(Notify::new());
+    tokio::select! {
+        code = connected(command, options, keys, detached.clone()) => code,
+        () = detached.notified() => Ok(0),
+    }
+}
+
+async fn connected(mut command: Command, options: Options, keys: Option<DetachKeys>, detached: Arc<Notify>) -> Result<u8> {
     let _raw = if options.tty { Raw::enter() } else { None };
     if let Some(resize) = command.resize.take() {
         tokio::spawn(follow_size(resize));
@@ -39,7 +52,16 @@ pub async fn connect(mut command: Command, options: Options) -> Result<u8> {
     if let Some(mut stdin) = command.stdin.take() {
         tokio::spawn(async move {
             // The command may end before its input: it decides.
-            let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut stdin).await;
+            let detach = match keys {
+                Some(keys) => copy_keys(keys, &mut stdin).await.unwrap_or(false),
+                None => {
+                    let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut stdin).await;
+                    false
+                }
+            };
+            if detach {
+                return detached.notify_one();
+            }
             let _ = stdin.shutdown().await;
             std::future::pending::<()>().await;
         });
@@ -64,6 +86,25 @@ pub async fn connect(mut command: Command, options: Options) -> Result<u8> {
     );
     out.and(err)?;
     exit_code(command.status.outcome().await?)
+}
+
+/// Passes keys on until the input ends, or those to detach were pressed: then true.
+async fn copy_keys(keys: DetachKeys, to: &mut (impl tokio::io::AsyncWrite + Unpin)) -> std::io::Result<bool> {
+    let mut watch = keys.watch();
+    let (mut stdin, mut buffer, mut passed) = (tokio::io::stdin(), vec![0; 4096], Vec::new());
+    loop {
+        let count = stdin.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(false);
+        }
+        passed.clear();
+        let detached = watch.pass(&buffer[..count], &mut passed);
+        to.write_all(&passed).await?;
+        to.flush().await?;
+        if detached {
+            return Ok(true);
+        }
+    }
 }
 
 /// What a command's end means for ours.

@@ -5,7 +5,7 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Value, json};
 
 use super::{
-    flags::WriteFlags,
+    flags::{ManagerFlag, WriteFlags},
     targets::{Selectors, Targets, two_way},
 };
 use crate::{
@@ -32,8 +32,8 @@ pub struct TaintArgs {
     /// Replace values that are there already
     #[arg(long)]
     overwrite: bool,
-    #[arg(long, default_value = "kctl-taint", hide = true)]
-    field_manager: String,
+    #[command(flatten)]
+    manager: ManagerFlag,
     #[command(flatten)]
     write: WriteFlags,
 }
@@ -228,7 +228,7 @@ pub async fn run(args: TaintArgs, session: &Session) -> Result<()> {
             continue;
         }
         let (kind, patch) = two_way(&info.object, &object);
-        let request = args.write.send(Request::patch(info.path(), kind, &patch), &args.field_manager);
+        let request = args.write.send(Request::patch(info.path(), kind, &patch), args.manager.or("kctl-taint"));
         match session.json(request).await {
             Ok(object) => reporter.done(info, &object, what)?,
             Err(error) => errors.push(error),

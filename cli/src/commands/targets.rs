@@ -113,15 +113,15 @@ pub fn two_way(original: &Value, changed: &Value) -> (&'static str, Value) {
     }
 }
 
-/// A patch of one object, in the name of a command.
+/// A patch of one object, in the name of a field manager.
 pub async fn patch(
     session: &Session,
     info: &Info,
     kind: &'static str,
     patch: &Value,
-    command: &str,
+    manager: &str,
     dry_run: DryRun,
 ) -> Result<Value> {
     let request = Request::patch(info.path(), kind, patch);
-    session.json(request.query("fieldManager", format!("kctl-{command}")).query_some("dryRun", dry_run.parameter())).await
+    session.json(request.query("fieldManager", manager).query_some("dryRun", dry_run.parameter())).await
 }

@@ -9,6 +9,7 @@ use crate::{
     output::tabs,
 };
 
+const MIB: i64 = 1 << 20;
 const GROUP: &str = "/apis/metrics.k8s.io/v1beta1";
 
 /// Shows what nodes and pods use (needs a metrics server)
@@ -40,6 +41,12 @@ struct Common {
     /// No line with the names of columns
     #[arg(long)]
     no_headers: bool,
+    /// Swap memory too
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    show_swap: bool,
+    /// How the metrics travel: nothing changes
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]
+    use_protocol_buffers: bool,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -69,11 +76,12 @@ struct PodArgs {
     sum: bool,
 }
 
-/// CPU in thousandths, memory in bytes.
+/// CPU in thousandths, memory and swap in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Usage {
     cpu: i64,
     memory: i64,
+    swap: i64,
 }
 
 impl Usage {
@@ -82,16 +90,19 @@ impl Usage {
         Self {
             cpu: amount("cpu").map_or(0, |amount| amount.milli_value()),
             memory: amount("memory").map_or(0, |amount| amount.value()),
+            swap: amount("swap").map_or(0, |amount| amount.value()),
         }
     }
 
     fn add(&mut self, other: Self) {
         self.cpu += other.cpu;
         self.memory += other.memory;
+        self.swap += other.swap;
     }
 
-    fn cells(self) -> String {
-        format!("{}m\t{}Mi", self.cpu, self.memory / (1 << 20))
+    fn cells(self, swap: bool) -> String {
+        let swap = if swap { format!("\t{}Mi", self.swap / MIB) } else { String::new() };
+        format!("{}m\t{}Mi{swap}", self.cpu, self.memory / MIB)
     }
 }
 
@@ -143,7 +154,8 @@ fn node_rows(metrics: &[Value], nodes: &[Value], args: &NodeArgs) -> String {
     sort(&mut rows, args.common.sort_by.as_deref());
     let mut text = String::new();
     if !args.common.no_headers {
-        text += "NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%)\n";
+        let swap = if args.common.show_swap { "\tSWAP(bytes)\tSWAP(%)" } else { "" };
+        text += &format!("NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%){swap}\n");
     }
     let field = if args.show_capacity { "capacity" } else { "allocatable" };
     let share = |part: i64, whole: i64| if whole == 0 { "<unknown>".into() } else { format!("{}%", part * 100 / whole) };
@@ -151,10 +163,17 @@ fn node_rows(metrics: &[Value], nodes: &[Value], args: &NodeArgs) -> String {
         let node = nodes.iter().find(|node| meta::name(node) == name);
         let whole = node.map(|node| Usage::of(&node["status"][field])).unwrap_or_default();
         let (cpu, memory) = (share(usage.cpu, whole.cpu), share(usage.memory, whole.memory));
-        text += &format!("{name}\t{}m\t{cpu}\t{}Mi\t{memory}\n", usage.cpu, usage.memory / (1 << 20));
+        let capacity = node.and_then(|node| node.pointer("/status/nodeInfo/swap/capacity")?.as_i64());
+        let swap = match capacity {
+            _ if !args.common.show_swap => String::new(),
+            None => "\t<unknown>\t<unknown>".into(),
+            Some(capacity) => format!("\t{}Mi\t{}%", usage.swap / MIB, (usage.swap * 100).checked_div(capacity).unwrap_or(0)),
+        };
+        text += &format!("{name}\t{}m\t{cpu}\t{}Mi\t{memory}{swap}\n", usage.cpu, usage.memory / MIB);
     }
     for node in nodes.iter().filter(|node| !rows.iter().any(|(name, _)| name == meta::name(node))) {
-        text += &format!("{}\t<unknown>\t<unknown>\t<unknown>\t<unknown>\n", meta::name(node));
+        let unknown = "\t<unknown>".repeat(if args.common.show_swap { 6 } else { 4 });
+        text += &format!("{}{unknown}\n", meta::name(node));
     }
     text
 }
@@ -200,7 +219,8 @@ fn pod_rows(metrics: &[Value], args: &PodArgs) -> String {
     if !args.common.no_headers {
         text += if args.all_namespaces { "NAMESPACE\t" } else { "" };
         text += if args.containers { "POD\t" } else { "" };
-        text += "NAME\tCPU(cores)\tMEMORY(bytes)\n";
+        text += "NAME\tCPU(cores)\tMEMORY(bytes)";
+        text += if args.common.show_swap { "\tSWAP(bytes)\n" } else { "\n" };
     }
     let mut rows: Vec<(String, Usage)> = Vec::new();
     let mut total = Usage::default();
@@ -221,11 +241,11 @@ fn pod_rows(metrics: &[Value], args: &PodArgs) -> String {
     }
     sort(&mut rows, args.common.sort_by.as_deref());
     for (name, usage) in rows {
-        text += &format!("{name}\t{}\n", usage.cells());
+        text += &format!("{name}\t{}\n", usage.cells(args.common.show_swap));
     }
     if args.sum {
         text += &format!("{}\t________\t________\n", "\t".repeat(columns));
-        text += &format!("{}\t{}\n", "\t".repeat(columns), total.cells());
+        text += &format!("{}\t{}\n", "\t".repeat(columns), total.cells(args.common.show_swap));
     }
     text
 }
@@ -237,7 +257,14 @@ mod tests {
     use super::*;
 
     fn common(sort_by: Option<&str>) -> Common {
-        Common { name: None, selector: String::new(), sort_by: sort_by.map(str::to_owned), no_headers: false }
+        Common {
+            name: None,
+            selector: String::new(),
+            sort_by: sort_by.map(str::to_owned),
+            no_headers: false,
+            show_swap: false,
+            use_protocol_buffers: true,
+        }
     }
 
     #[test]
@@ -250,6 +277,12 @@ mod tests {
             "NAME\tCPU(cores)\tCPU(%)\tMEMORY(bytes)\tMEMORY(%)\nn1\t250m\t12%\t512Mi\t25%\n\
              n2\t<unknown>\t<unknown>\t<unknown>\t<unknown>\n"
         );
+        let metrics = [json!({"metadata": {"name": "n1"}, "usage": {"cpu": "1", "memory": "0", "swap": "256Mi"}})];
+        let mut swapping = node("n1");
+        swapping["status"]["nodeInfo"] = json!({"swap": {"capacity": 1 << 30}});
+        let args = NodeArgs { common: Common { show_swap: true, no_headers: true, ..common(None) }, show_capacity: false };
+        assert_eq!(node_rows(&metrics, &[swapping], &args), "n1\t1000m\t50%\t0Mi\t0%\t256Mi\t25%\n");
+        assert_eq!(node_rows(&metrics, &[node("n1")], &args), "n1\t1000m\t50%\t0Mi\t0%\t<unknown>\t<unknown>\n");
     }
 
     #[test]
@@ -268,6 +301,9 @@ mod tests {
         };
         assert_eq!(pod_rows(&metrics, &args(false, false)), "NAME\tCPU(cores)\tMEMORY(bytes)\nq\t4m\t2Mi\np\t2m\t2Mi\n");
         assert!(pod_rows(&metrics, &args(true, false)).contains("POD\tNAME\tCPU(cores)\tMEMORY(bytes)\nq\ta\t2m\t1Mi\n"));
+        let mut swap = args(false, false);
+        swap.common.show_swap = true;
+        assert_eq!(pod_rows(&metrics, &swap), "NAME\tCPU(cores)\tMEMORY(bytes)\tSWAP(bytes)\nq\t4m\t2Mi\t0Mi\np\t2m\t2Mi\t0Mi\n");
         assert!(pod_rows(&metrics, &args(false, true)).ends_with("\t________\t________\n\t6m\t4Mi\n"));
     }
 }

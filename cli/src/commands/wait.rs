@@ -9,8 +9,11 @@ use tokio::time::Instant;
 
 use super::targets::Targets;
 use crate::{
-    kube::{Error, Info, Request, Result, Session, globals::duration, watch::Watch},
-    output::format::Template,
+    kube::{Error, Info, Request, Result, Session, globals::duration, select, watch::Watch},
+    output::{
+        OutputFlags,
+        format::{DryRun, Reporter, Template},
+    },
 };
 
 const CONCURRENT: usize = 16;
@@ -27,12 +30,17 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 pub struct WaitArgs {
     #[command(flatten)]
     targets: Targets,
-    /// condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], delete or create
-    #[arg(long = "for", value_name = "WHAT", default_value = "")]
-    condition: String,
+    /// condition=NAME[=VALUE], jsonpath='{PATH}'[=VALUE], delete or create; of several, each in its turn
+    #[arg(long = "for", value_name = "WHAT")]
+    conditions: Vec<String>,
     /// How long; 0 looks once, a negative time waits for ever
     #[arg(long, default_value = "30s", allow_hyphen_values = true)]
     timeout: String,
+    /// Look at the objects of the files as they are there
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    local: bool,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 /// What is waited for.
@@ -110,7 +118,13 @@ impl Wanted {
 }
 
 pub async fn run(args: WaitArgs, session: &Session) -> Result<()> {
-    let wanted = Wanted::parse(&args.condition)?;
+    let wanted = args.conditions.iter().map(|text| Wanted::parse(text)).collect::<Result<Vec<_>>>()?;
+    let Some(first) = wanted.first() else { return Err(Error::message("unrecognized condition: []")) };
+    let mut reporter = Reporter::new(&args.output, DryRun::No)?;
+    if args.local {
+        let infos = select::local_files(&args.targets.files).await?;
+        return Error::all(infos.iter().filter_map(|info| look_once(info, &wanted, &mut reporter)).collect());
+    }
     args.targets.check()?;
     let timeout = match args.timeout.strip_prefix('-') {
         Some(_) => FOREVER,
@@ -119,52 +133,70 @@ pub async fn run(args: WaitArgs, session: &Session) -> Result<()> {
     let until = Instant::now() + timeout;
     let infos = infos(&args, &wanted, session, until).await?;
     if infos.is_empty() {
-        if matches!(wanted, Wanted::Deleted) {
+        if matches!(first, Wanted::Deleted) {
             return Ok(());
         }
         return Err(Error::message("no matching resources found"));
     }
     if timeout.is_zero() {
-        return Error::all(infos.iter().filter_map(|info| look_once(info, &wanted)).collect());
+        return Error::all(infos.iter().filter_map(|info| look_once(info, &wanted, &mut reporter)).collect());
     }
-    let waits = stream::iter(&infos).map(|info| one(session, info, &wanted, None, until)).buffered(CONCURRENT);
+    let waits = stream::iter(&infos).map(|info| each(session, info, &wanted, until)).buffered(CONCURRENT);
     let outcomes: Vec<_> = waits.collect().await;
     let mut errors = Vec::new();
     for (info, outcome) in infos.iter().zip(outcomes) {
-        match outcome {
-            Ok(()) => {
-                println!("{} {}", info.label(), if matches!(wanted, Wanted::Deleted) { "deleted" } else { "condition met" })
-            }
-            Err(error) => errors.push(error),
+        let (seen, error) = outcome;
+        for (wanted, object) in wanted.iter().zip(&seen) {
+            let what = if matches!(wanted, Wanted::Deleted) { "deleted" } else { "condition met" };
+            reporter.done(info, object.as_ref().unwrap_or(&info.object), what)?;
         }
+        errors.extend(error);
     }
     Error::all(errors)
 }
 
-/// Without time to wait, what is now decides.
-fn look_once(info: &Info, wanted: &Wanted) -> Option<Error> {
-    match wanted.met(Some(&info.object)) {
-        Ok(true) => {
-            println!("{} condition met", info.label());
-            None
+/// What was seen as one condition after the other was met, and why the next was not.
+async fn each(session: &Session, info: &Info, wanted: &[Wanted], until: Instant) -> (Vec<Option<Value>>, Option<Error>) {
+    let mut seen = Vec::new();
+    for wanted in wanted {
+        match one(session, info, wanted, None, until).await {
+            Ok(object) => seen.push(object),
+            Err(error) => return (seen, Some(error)),
         }
-        Ok(false) => Some(Error::message(format!("condition not met for {}/{}", info.resource.plural, info.name))),
-        Err(error) => Some(error),
     }
+    (seen, None)
 }
 
-async fn infos(args: &WaitArgs, wanted: &Wanted, session: &Session, until: Instant) -> Result<Vec<Info>> {
+/// Without time to wait, what is now decides.
+fn look_once(info: &Info, wanted: &[Wanted], reporter: &mut Reporter) -> Option<Error> {
+    for wanted in wanted {
+        let said = match wanted.met(Some(&info.object)) {
+            Ok(true) => reporter.done(info, &info.object, "condition met"),
+            Ok(false) => Err(Error::message(format!("condition not met for {}/{}", info.resource.plural, info.name))),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = said {
+            return Some(error);
+        }
+    }
+    None
+}
+
+async fn infos(args: &WaitArgs, wanted: &[Wanted], session: &Session, until: Instant) -> Result<Vec<Info>> {
+    let created = wanted.iter().any(|wanted| matches!(wanted, Wanted::Created));
+    let deleted = wanted.iter().any(|wanted| matches!(wanted, Wanted::Deleted));
     loop {
         let (infos, mut errors) = args.targets.fetch(session).await?;
         let missing = errors.iter().any(Error::is_not_found);
-        match wanted {
-            Wanted::Created if (missing || infos.is_empty()) && Instant::now() < until => {
-                tokio::time::sleep(RETRY_DELAY).await;
-                continue;
-            }
-            Wanted::Created if missing => return Err(Error::message("timed out waiting for the condition")),
-            Wanted::Deleted => errors.retain(|error| !error.is_not_found()),
-            _ => {}
+        if created && (missing || infos.is_empty()) && Instant::now() < until {
+            tokio::time::sleep(RETRY_DELAY).await;
+            continue;
+        }
+        if created && missing {
+            return Err(Error::message("timed out waiting for the condition"));
+        }
+        if deleted {
+            errors.retain(|error| !error.is_not_found());
         }
         Error::all(errors)?;
         return Ok(infos);
@@ -173,10 +205,11 @@ async fn infos(args: &WaitArgs, wanted: &Wanted, session: &Session, until: Insta
 
 /// Waits until an object that was deleted is gone, or another has its name.
 pub async fn gone(session: &Session, info: &Info, uid: Option<&str>, until: Instant) -> Result<()> {
-    one(session, info, &Wanted::Deleted, uid, until).await
+    one(session, info, &Wanted::Deleted, uid, until).await.map(drop)
 }
 
-async fn one(session: &Session, info: &Info, wanted: &Wanted, uid: Option<&str>, until: Instant) -> Result<()> {
+/// Waits for one condition of one object, and returns the object as it was then.
+async fn one(session: &Session, info: &Info, wanted: &Wanted, uid: Option<&str>, until: Instant) -> Result<Option<Value>> {
     let late = || Error::message(format!("timed out waiting for the condition on {}/{}", info.resource.plural, info.name));
     let mut tried = false;
     loop {
@@ -190,8 +223,9 @@ async fn one(session: &Session, info: &Info, wanted: &Wanted, uid: Option<&str>,
         let revision = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
         let object = list["items"].get_mut(0).map(Value::take);
         let ours = |object: &Value| uid.is_none_or(|uid| machinery::meta::uid(object) == uid);
-        if wanted.met(object.as_ref().filter(|object| ours(object)))? {
-            return Ok(());
+        let object = object.filter(ours);
+        if wanted.met(object.as_ref())? {
+            return Ok(object);
         }
         let watch = async {
             let mut watch = Watch::open(session, request, &revision).await?;
@@ -199,18 +233,18 @@ async fn one(session: &Session, info: &Info, wanted: &Wanted, uid: Option<&str>,
                 let object = match event.kind.as_str() {
                     "BOOKMARK" => continue,
                     "DELETED" => None,
-                    _ => Some(&event.object).filter(|object| ours(object)),
+                    _ => Some(event.object).filter(ours),
                 };
-                if wanted.met(object)? {
-                    return Ok(true);
+                if wanted.met(object.as_ref())? {
+                    return Ok(Some(object));
                 }
             }
-            Ok(false)
+            Ok(None)
         };
         match tokio::time::timeout_at(until, watch).await {
             Err(_) => return Err(late()),
-            Ok(Ok(true)) => return Ok(()),
-            Ok(Ok(false)) => {}
+            Ok(Ok(Some(object))) => return Ok(object),
+            Ok(Ok(None)) => {}
             // The watch was too old or cut: look again.
             Ok(Err(Error::Status(status))) if status.code() == 410 => {}
             Ok(Err(Error::Connect(_))) => tokio::time::sleep(RETRY_DELAY).await,

@@ -76,6 +76,16 @@ impl Files {
     }
 }
 
+/// The first object of a file, as `TYPE/NAME`.
+///
+/// # Errors
+/// When the file cannot be read or has no object.
+pub async fn named_in(file: &str) -> Result<String> {
+    let documents = Files { filenames: vec![file.to_owned()], ..Files::default() }.read().await?;
+    let document = documents.first().ok_or_else(|| Error::message(format!("no objects in {file}")))?;
+    Ok(format!("{}/{}", document.kind().to_lowercase(), document.name()))
+}
+
 /// The text of each file that `name` means.
 async fn read_source(name: &str, recursive: bool) -> Result<Vec<(String, String)>> {
     if name == "-" {

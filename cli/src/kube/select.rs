@@ -291,6 +291,16 @@ pub async fn from_files(session: &Session, files: &Files) -> Result<Vec<Info>> {
     Ok(infos)
 }
 
+/// Keeps the objects that a label selector takes.
+///
+/// # Errors
+/// When it is none.
+pub fn retain(infos: &mut Vec<Info>, selector: &str) -> Result<()> {
+    let selector = machinery::selector::LabelSelector::parse(selector).map_err(|error| Error::message(error.to_string()))?;
+    infos.retain(|info| selector.matches_object(&info.object));
+    Ok(())
+}
+
 /// The objects in files that the server knows, and what is wrong with the others.
 pub async fn readable_files(session: &Session, files: &Files) -> Result<(Vec<Info>, Vec<Error>)> {
     let documents = files.read().await?;

@@ -19,6 +19,9 @@ pub struct OutputFlags {
     /// Print metadata.managedFields too
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
     pub show_managed_fields: bool,
+    /// Whether a template may name what an object has not
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub allow_missing_template_keys: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ impl Format {
         let argument = argument.or(flags.template.as_deref());
         // A template alone is a Go template.
         let name = if name.is_empty() && argument.is_some() { "go-template" } else { name };
+        let lenient = flags.allow_missing_template_keys.unwrap_or(true);
         let need = |what: &str| argument.ok_or_else(|| Error::message(format!("{name} format specified but no {what} given")));
         let file = |what: &str| {
             let path = need(what)?;
@@ -61,16 +65,18 @@ impl Format {
             "yaml" => Self::Yaml,
             "kyaml" => Self::Kyaml,
             "name" => Self::Name,
-            "jsonpath" => Self::JsonPath(Template::parse(need("template")?)?),
-            "jsonpath-file" => Self::JsonPath(Template::parse(file("template file")?.trim_end_matches('\n'))?),
-            "jsonpath-as-json" => Self::JsonPathAsJson(Template::parse(need("template")?)?),
+            "jsonpath" => Self::JsonPath(Template::parse(need("template")?)?.allow_missing(lenient)),
+            "jsonpath-file" => {
+                Self::JsonPath(Template::parse(file("template file")?.trim_end_matches('\n'))?.allow_missing(lenient))
+            }
+            "jsonpath-as-json" => Self::JsonPathAsJson(Template::parse(need("template")?)?.allow_missing(lenient)),
             "custom-columns" => Self::CustomColumns { columns: CustomColumns::parse(need("custom columns")?)?, headers: true },
             "custom-columns-file" => Self::CustomColumns { columns: CustomColumns::parse_file(&file("file")?)?, headers: true },
             "go-template" | "template" | "go-template-file" | "templatefile" => {
                 let given = argument.filter(|given| !given.is_empty());
                 given.ok_or_else(|| Error::message("template format specified but no template given"))?;
                 let text = if name.ends_with("file") { file("template")? } else { need("template")?.to_owned() };
-                Self::GoTemplate(go_template(&text)?)
+                Self::GoTemplate(go_template(&text)?.allow_missing(lenient))
             }
             _ => {
                 return Err(Error::message(format!(
@@ -134,7 +140,7 @@ impl Printer {
             Format::Kyaml => kyaml::to_string(&object),
             Format::Name => items(&object).iter().map(|item| label(item) + "\n").collect(),
             Format::JsonPath(template) => template.render(&object)?,
-            Format::JsonPathAsJson(template) => json_text(&Value::Array(template.values(&object))) + "\n",
+            Format::JsonPathAsJson(template) => json_text(&Value::Array(template.found(&object)?)) + "\n",
             Format::GoTemplate(template) => template
                 .render(&object)
                 .map_err(|error| Error::message(format!("error executing template {:?}: {error}", template.text())))?,
@@ -282,10 +288,22 @@ impl Template {
         &self.text
     }
 
+    /// Whether a path may lead nowhere.
+    fn allow_missing(self, allow: bool) -> Self {
+        Self { path: self.path.allow_missing(allow), ..self }
+    }
+
     pub fn render(&self, object: &Value) -> Result<String> {
-        self.path.render(object).map_err(|error| {
-            Error::message(format!("error executing jsonpath {:?}: Error executing template: {error}", self.text))
-        })
+        self.path.render(object).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::message(format!("error executing jsonpath {:?}: Error executing template: {error}", self.text))
+    }
+
+    fn found(&self, object: &Value) -> Result<Vec<Value>> {
+        let found = self.path.find(object).map_err(|error| self.failed(&error))?;
+        Ok(found.into_iter().flatten().map(std::borrow::Cow::into_owned).collect())
     }
 
     /// The values found; none when the path leads nowhere.

@@ -12,8 +12,6 @@ mod server_side;
 mod set;
 mod three_way;
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 pub use client_side::MANAGER as CLIENT_SIDE;
 pub use configuration::{annotated, annotated_as_is, bare, last_applied};
@@ -22,9 +20,9 @@ use serde_json::{Value, json};
 use set::ApplySet;
 pub use three_way::patch as three_way_patch;
 
-use super::{delete::Cascade, flags::WriteFlags};
+use super::flags::{Removal, WriteFlags};
 use crate::{
-    kube::{Error, Files, Info, Request, Resource, Result, Session, globals::duration, select},
+    kube::{Error, Files, Info, Request, Resource, Result, Session, select},
     output::format::DryRun,
 };
 
@@ -97,34 +95,6 @@ pub struct How {
     pub selector: Option<String>,
 }
 
-/// How objects are deleted that have to go.
-#[derive(Args, Clone, Debug)]
-struct Removal {
-    /// Delete and create anew what cannot be changed
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
-    force: bool,
-    /// What happens to the objects that belong to deleted ones
-    #[arg(long, value_enum, default_value = "background", num_args = 0..=1, default_missing_value = "background", require_equals = true, hide_default_value = true)]
-    cascade: Cascade,
-    /// Seconds that a deleted pod has to end by itself
-    #[arg(long, default_value_t = -1, allow_negative_numbers = true, hide_default_value = true)]
-    grace_period: i64,
-    /// How long deleted objects may take to be gone
-    #[arg(long, value_parser = duration, default_value = "0s", hide_default_value = true)]
-    timeout: Duration,
-}
-
-impl Removal {
-    /// The body of a deletion.
-    fn options(&self) -> Value {
-        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": self.cascade.policy()});
-        if self.grace_period >= 0 {
-            options["gracePeriodSeconds"] = self.grace_period.into();
-        }
-        options
-    }
-}
-
 impl How {
     pub fn check(&self) -> Result<()> {
         if self.force_conflicts && !self.server_side {
@@ -147,9 +117,7 @@ impl How {
     pub async fn infos(&self, files: &Files, session: &Session) -> Result<(Vec<Info>, Vec<Error>)> {
         let (mut infos, errors) = select::readable_files(session, files).await?;
         if let Some(selector) = &self.selector {
-            let selector =
-                machinery::selector::LabelSelector::parse(selector).map_err(|error| Error::message(error.to_string()))?;
-            infos.retain(|info| selector.matches_object(&info.object));
+            select::retain(&mut infos, selector)?;
         }
         Ok((infos, errors))
     }

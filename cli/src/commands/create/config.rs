@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::CreateFlags;
-use crate::kube::{Error, Result, error::io_text};
+use crate::kube::{Error, Result, error::io_text, kustomize};
 
 /// Creates a namespace
 #[derive(Args, Clone, Debug)]
@@ -125,12 +125,48 @@ fn env_lines(text: &str) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
+/// Whether the name says what is in it.
+#[derive(Args, Clone, Copy, Debug)]
+struct HashFlag {
+    /// Append a hash of the content to the name
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    append_hash: bool,
+}
+
+impl HashFlag {
+    fn name(self, mut object: Value) -> Value {
+        if self.append_hash {
+            let name = format!("{}-{}", machinery::meta::name(&object), content_hash(&object));
+            object["metadata"]["name"] = name.into();
+        }
+        object
+    }
+}
+
+/// The hash of a config map or secret as kubectl makes it: of its data, kind, name and type.
+fn content_hash(object: &Value) -> String {
+    // In the order of Go's encoder, which is that of the keys.
+    let mut content = Map::new();
+    if let Some(binary) = object.get("binaryData") {
+        content.insert("binaryData".into(), binary.clone());
+    }
+    content.insert("data".into(), object.get("data").cloned().unwrap_or_else(|| json!({})));
+    content.insert("kind".into(), object["kind"].clone());
+    content.insert("name".into(), machinery::meta::name(object).into());
+    if machinery::meta::kind(object) == "Secret" {
+        content.insert("type".into(), object.get("type").cloned().unwrap_or_else(|| "".into()));
+    }
+    kustomize::letters(content)
+}
+
 /// Creates a config map
 #[derive(Args, Clone, Debug)]
 pub struct ConfigMapArgs {
     name: String,
     #[command(flatten)]
     sources: Sources,
+    #[command(flatten)]
+    hash: HashFlag,
     #[command(flatten)]
     pub(super) flags: CreateFlags,
 }
@@ -150,7 +186,7 @@ impl ConfigMapArgs {
                 Err(bytes) => object["binaryData"][key] = STANDARD.encode(bytes.as_bytes()).into(),
             }
         }
-        Ok(object)
+        Ok(self.hash.name(object))
     }
 }
 
@@ -178,6 +214,8 @@ struct GenericArgs {
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
     #[command(flatten)]
+    hash: HashFlag,
+    #[command(flatten)]
     flags: CreateFlags,
 }
 
@@ -191,6 +229,8 @@ struct TlsArgs {
     /// PEM file with the key
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     key: PathBuf,
+    #[command(flatten)]
+    hash: HashFlag,
     #[command(flatten)]
     flags: CreateFlags,
 }
@@ -211,6 +251,8 @@ struct RegistryArgs {
     #[arg(long, value_name = "[.dockerconfigjson=]FILE")]
     from_file: Option<String>,
     #[command(flatten)]
+    hash: HashFlag,
+    #[command(flatten)]
     flags: CreateFlags,
 }
 
@@ -224,8 +266,8 @@ impl SecretArgs {
     }
 
     pub(super) fn object(&self) -> Result<Value> {
-        let (name, kind, data) = match &self.what {
-            SecretKind::Generic(args) => (&args.name, args.kind.clone(), args.sources.read()?),
+        let (name, hash, kind, data) = match &self.what {
+            SecretKind::Generic(args) => (&args.name, args.hash, args.kind.clone(), args.sources.read()?),
             SecretKind::Tls(args) => {
                 let read = |path: &Path| {
                     let failed = |error| {
@@ -236,11 +278,11 @@ impl SecretArgs {
                 };
                 let data = vec![("tls.crt".into(), read(&args.cert)?), ("tls.key".into(), read(&args.key)?)];
                 check_pair(&data[0].1, &data[1].1)?;
-                (&args.name, Some("kubernetes.io/tls".to_owned()), data)
+                (&args.name, args.hash, Some("kubernetes.io/tls".to_owned()), data)
             }
             SecretKind::DockerRegistry(args) => {
                 let data = vec![(".dockerconfigjson".to_owned(), args.config()?)];
-                (&args.name, Some("kubernetes.io/dockerconfigjson".to_owned()), data)
+                (&args.name, args.hash, Some("kubernetes.io/dockerconfigjson".to_owned()), data)
             }
         };
         let data: Map<String, Value> = data.into_iter().map(|(key, value)| (key, STANDARD.encode(value).into())).collect();
@@ -251,7 +293,7 @@ impl SecretArgs {
         if let Some(kind) = kind {
             object["type"] = kind.into();
         }
-        Ok(object)
+        Ok(hash.name(object))
     }
 }
 

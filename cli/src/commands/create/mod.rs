@@ -10,9 +10,14 @@ mod workload;
 
 pub use access::Subjects;
 use clap::{Args, Subcommand};
+use reqwest::Method;
 use serde_json::Value;
 
-use super::{apply, flags::WriteFlags};
+use super::{
+    apply, edit,
+    flags::{ManagerFlag, WriteFlags},
+    raw,
+};
 use crate::{
     kube::{Error, Files, Info, Request, Result, Session, select},
     output::format::DryRun,
@@ -29,9 +34,28 @@ pub struct CreateArgs {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
+    from: FromFiles,
+    #[command(flatten)]
     flags: CreateFlags,
     #[command(subcommand)]
     what: Option<What>,
+}
+
+/// What is done with files only.
+#[derive(Args, Clone, Debug)]
+struct FromFiles {
+    /// Only objects of the files with these labels
+    #[arg(short = 'l', long)]
+    selector: Option<String>,
+    /// Edit the objects before they are created
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    edit: bool,
+    /// With --edit: end the lines of the file as Windows does
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    windows_line_endings: bool,
+    /// Send the file to this path as it is
+    #[arg(long, value_name = "PATH")]
+    raw: Option<String>,
 }
 
 #[derive(Subcommand, Clone, Debug)]
@@ -68,6 +92,8 @@ enum What {
 #[derive(Args, Clone, Debug, Default)]
 pub struct CreateFlags {
     #[command(flatten)]
+    pub manager: ManagerFlag,
+    #[command(flatten)]
     pub write: WriteFlags,
     /// Write down what is created, for `apply` to compare with
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
@@ -85,7 +111,7 @@ pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
     match args.what {
         None => {
             let checked = args.flags.write.checks();
-            from_files(&Files { checked, ..args.files }, &args.flags, session).await
+            from_files(&Files { checked, ..args.files }, &args.from, &args.flags, session).await
         }
         Some(What::Deployment(args)) => one(session, args.object()?, &args.flags, "deployment").await,
         Some(What::Job(args)) => workload::job(args, session).await,
@@ -109,11 +135,24 @@ pub async fn run(args: CreateArgs, session: &Session) -> Result<()> {
     }
 }
 
-async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Result<()> {
+async fn from_files(files: &Files, from: &FromFiles, flags: &CreateFlags, session: &Session) -> Result<()> {
     if files.is_empty() {
         return Err(Error::message("must specify one of -f and -k"));
     }
-    let (infos, mut errors) = select::readable_files(session, files).await?;
+    if let Some(path) = &from.raw {
+        check_raw(path, files, from, flags)?;
+        return raw::send(session, Method::POST, path, &files.filenames[0]).await;
+    }
+    let (mut infos, mut errors) = select::readable_files(session, files).await?;
+    if from.edit {
+        Error::all(errors)?;
+        let save =
+            async |info: &Info, edited: &Value| submit(session, &Info { object: edited.clone(), ..info.clone() }, flags).await;
+        return edit::before_create(infos, flags.write.output_flags(), from.windows_line_endings, save).await;
+    }
+    if let Some(selector) = &from.selector {
+        select::retain(&mut infos, selector)?;
+    }
     if infos.is_empty() && errors.is_empty() {
         return Err(Error::message("no objects passed to create"));
     }
@@ -128,6 +167,20 @@ async fn from_files(files: &Files, flags: &CreateFlags, session: &Session) -> Re
         }
     }
     Error::all(errors)
+}
+
+fn check_raw(path: &str, files: &Files, from: &FromFiles, flags: &CreateFlags) -> Result<()> {
+    if from.edit {
+        return Err(Error::message("--raw and --edit are mutually exclusive"));
+    }
+    if files.filenames.len() != 1 {
+        return Err(Error::message("--raw can only use a single local file or stdin"));
+    }
+    raw::check(path, files, flags.write.output())?;
+    match from.selector {
+        Some(_) => Err(Error::message("--raw and --selector (-l) are mutually exclusive")),
+        None => Ok(()),
+    }
 }
 
 /// Creates an object that was made from flags. `what` is how an error calls it.
@@ -182,5 +235,5 @@ pub async fn submit(session: &Session, info: &Info, flags: &CreateFlags) -> Resu
         return Ok(object);
     }
     let request = Request::post(info.resource.path(&info.namespace, None), &object);
-    session.json(flags.write.send(request, "kctl-create")).await
+    session.json(flags.write.send(request, flags.manager.or("kctl-create"))).await
 }

@@ -10,8 +10,8 @@ use clap_complete::engine::ArgValueCompleter;
 use machinery::{meta, names::safe_suffix};
 use serde_json::Value;
 
-use super::{attach, targets::two_way};
-use crate::kube::{Error, Info, Query, Request, Result, Session, complete, globals::duration};
+use super::{attach, detach::DetachKeys, targets::two_way};
+use crate::kube::{Error, Info, Query, Request, Result, Session, complete, globals::duration, manifest};
 use profile::Profile;
 
 /// Looks into a pod or a node: with a container more, in a copy of the pod, or in a pod on the node
@@ -23,8 +23,11 @@ use profile::Profile;
 #[command(verbatim_doc_comment)]
 pub struct DebugArgs {
     /// POD or TYPE/NAME
-    #[arg(value_name = "POD | TYPE/NAME", required = true, add = ArgValueCompleter::new(complete::pods))]
+    #[arg(value_name = "POD | TYPE/NAME", required_unless_present = "filename", add = ArgValueCompleter::new(complete::pods))]
     targets: Vec<String>,
+    /// A file with the pod or node
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    filename: Option<String>,
     /// The image of the debugging container
     #[arg(long)]
     image: Option<String>,
@@ -149,6 +152,9 @@ pub async fn run(mut args: DebugArgs, session: &Session) -> Result<()> {
             "--profile=legacy is deprecated and planned to be removed in v1.39. It is recommended to specify other profile, for example \"--profile=general\"."
         );
     }
+    if let Some(file) = &args.filename {
+        args.targets.push(manifest::named_in(file).await?);
+    }
     let words = if args.targets.iter().any(|word| word.contains('/')) {
         args.targets.clone()
     } else {
@@ -170,7 +176,7 @@ pub async fn run(mut args: DebugArgs, session: &Session) -> Result<()> {
         };
         if let Some(container) = container.filter(|_| args.attach.unwrap_or(args.stdin)) {
             let (namespace, name) = (meta::namespace(&pod), meta::name(&pod));
-            let streams = attach::Streams { stdin: args.stdin, tty: args.tty, quiet: args.quiet };
+            let streams = attach::Streams { stdin: args.stdin, tty: args.tty, quiet: args.quiet, detach: DetachKeys::default() };
             attach::to_container(session, namespace, name, &container, streams, args.pod_running_timeout).await?;
         }
     }

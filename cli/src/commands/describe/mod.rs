@@ -28,6 +28,8 @@ pub struct DescribeArgs {
     /// With events; several objects are shown without, unless this is given
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     show_events: Option<bool>,
+    #[arg(long, default_value_t = select::CHUNK, hide = true)]
+    chunk_size: usize,
 }
 
 pub async fn run(args: DescribeArgs, session: &Session) -> Result<()> {

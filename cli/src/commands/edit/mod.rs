@@ -11,7 +11,8 @@ use session::{Form, Item};
 
 use super::{
     apply,
-    targets::{NOTHING_NAMED, Targets, patch, two_way},
+    flags::{ManagerFlag, ValidateFlag},
+    targets::{NOTHING_NAMED, Targets, two_way},
 };
 use crate::{
     kube::{Error, Info, Request, Result, Session},
@@ -29,6 +30,13 @@ pub struct EditArgs {
     /// Edit a subresource: status, scale
     #[arg(long)]
     subresource: Option<String>,
+    #[command(flatten)]
+    file: FileFlags,
+    #[command(flatten)]
+    manager: ManagerFlag,
+    /// Write down what the object is changed to, for `apply` to compare with
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    save_config: bool,
     #[command(flatten)]
     output: OutputFlags,
     /// Show the patch that is sent
@@ -52,7 +60,7 @@ pub async fn run(args: EditArgs, session: &Session) -> Result<()> {
             Item { info, original }
         })
         .collect();
-    let form = Form { subject: Subject::Object, as_json };
+    let form = Form { subject: Subject::Object, as_json, crlf: args.file.windows_line_endings };
     let save = async |item: &Item, edited: &Value| change(&args, session, &item.info, &item.original, edited).await;
     session::edit(&items, form, &mut reporter, save).await
 }
@@ -68,6 +76,35 @@ fn is_json(output: Option<&str>) -> Result<bool> {
     }
 }
 
+/// How the file of an editor is written, and what comes out of it looked at.
+#[derive(Args, Clone, Debug)]
+struct FileFlags {
+    /// End the lines of the file as Windows does
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    windows_line_endings: bool,
+    #[command(flatten)]
+    validate: ValidateFlag,
+}
+
+/// Has objects that do not exist yet edited one after another, and makes each with `save`.
+///
+/// # Errors
+/// Of the first that is not made; what was edited of it stays in a file.
+pub async fn before_create(
+    infos: Vec<Info>,
+    output: &OutputFlags,
+    crlf: bool,
+    save: impl AsyncFn(&Info, &Value) -> Result<Value>,
+) -> Result<()> {
+    let form = Form { subject: Subject::New, as_json: is_json(output.output.as_deref())?, crlf };
+    let mut reporter = Reporter::new(output, DryRun::No)?;
+    for info in infos {
+        let item = Item { original: info.object.clone(), info };
+        session::edit(&[item], form, &mut reporter, async |item, edited| save(&item.info, edited).await).await?;
+    }
+    Ok(())
+}
+
 /// Edits what was applied last, in an editor
 ///
 ///   kctl apply edit-last-applied deploy/web
@@ -76,6 +113,10 @@ fn is_json(output: Option<&str>) -> Result<bool> {
 pub struct EditLastArgs {
     #[command(flatten)]
     targets: Targets,
+    #[command(flatten)]
+    file: FileFlags,
+    #[command(flatten)]
+    manager: ManagerFlag,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -95,10 +136,11 @@ pub async fn last_applied(args: EditLastArgs, session: &Session) -> Result<()> {
             "no last-applied-configuration annotation found on resources, to create the annotation, use command `kctl apply set-last-applied --create-annotation`",
         ));
     }
-    let form = Form { subject: Subject::LastApplied, as_json };
+    let form = Form { subject: Subject::LastApplied, as_json, crlf: args.file.windows_line_endings };
     let save = async |item: &Item, edited: &Value| {
         check_identity(&item.original, edited)?;
-        session.json(apply::write_last_applied(&item.info, edited).query("fieldManager", apply::CLIENT_SIDE)).await
+        let request = apply::write_last_applied(&item.info, edited).query("fieldManager", args.manager.or(apply::CLIENT_SIDE));
+        session.json(args.file.validate.ask(request)).await
     };
     session::edit(&items, form, &mut reporter, save).await
 }
@@ -106,17 +148,14 @@ pub async fn last_applied(args: EditLastArgs, session: &Session) -> Result<()> {
 /// Sends the difference, so that what others changed meanwhile stays.
 async fn change(args: &EditArgs, session: &Session, info: &Info, original: &Value, edited: &Value) -> Result<Value> {
     check_identity(original, edited)?;
-    let (kind, body) = two_way(original, edited);
+    let annotated = args.save_config.then(|| apply::annotated(edited));
+    let (kind, body) = two_way(original, annotated.as_ref().unwrap_or(edited));
     if args.output_patch {
         println!("Patch: {}", machinery::gotext::json(&body));
     }
-    match &args.subresource {
-        None => patch(session, info, kind, &body, "edit", DryRun::No).await,
-        Some(subresource) => {
-            let request = Request::patch(format!("{}/{subresource}", info.path()), kind, &body);
-            session.json(request.query("fieldManager", "kctl-edit")).await
-        }
-    }
+    let path = args.subresource.as_ref().map_or_else(|| info.path(), |subresource| format!("{}/{subresource}", info.path()));
+    let request = Request::patch(path, kind, &body).query("fieldManager", args.manager.or("kctl-edit"));
+    session.json(args.file.validate.ask(request)).await
 }
 
 /// An edited object is still the same object.

@@ -9,12 +9,22 @@ use crate::kube::{Error, Info};
 pub enum Subject {
     Object,
     LastApplied,
+    /// What is yet to be created.
+    New,
 }
 
 impl Subject {
+    /// What is said of an object that was saved.
+    pub fn done(self) -> &'static str {
+        match self {
+            Self::Object | Self::LastApplied => "edited",
+            Self::New => "created",
+        }
+    }
+
     fn head(self) -> &'static str {
         match self {
-            Self::Object => {
+            Self::Object | Self::New => {
                 "\
 # Please edit the object below. Lines beginning with a '#' will be ignored,
 # and an empty file will abort the edit. If an error occurs while saving this file will be

@@ -22,6 +22,8 @@ pub struct Item {
 pub struct Form {
     pub subject: Subject,
     pub as_json: bool,
+    /// Whether lines end as on Windows.
+    pub crlf: bool,
 }
 
 impl Form {
@@ -31,7 +33,8 @@ impl Form {
 
     /// The file with its comment; JSON has none.
     fn shown(self, round: &Round, content: &str) -> String {
-        if self.as_json { content.to_owned() } else { round.header(self.subject) + content }
+        let text = if self.as_json { content.to_owned() } else { round.header(self.subject) + content };
+        if self.crlf { text.replace('\n', "\r\n") } else { text }
     }
 }
 
@@ -107,9 +110,9 @@ async fn take(
             continue;
         }
         match save(item, object).await {
-            Ok(after) => reporter.done(&item.info, &after, "edited")?,
-            // What is wrong with the edit itself, and everything about an annotation, ends the session.
-            Err(error) if error.status().is_none() || subject == Subject::LastApplied => return Err(error),
+            Ok(after) => reporter.done(&item.info, &after, subject.done())?,
+            // What is wrong with the edit itself, and everything about an annotation or a new object, ends the session.
+            Err(error) if error.status().is_none() || subject != Subject::Object => return Err(error),
             Err(error) => eprintln!("{}", round.add(&item.info, &error)),
         }
     }

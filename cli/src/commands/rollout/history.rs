@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Targets, whole_type};
 use crate::{
-    commands::{describe::pod_template, flags::ChangeFlags},
+    commands::{describe::pod_template, flags::ChangeFlags, patch},
     kube::{
         Error, Info, Request, Result, Session, select,
         session::{JSON_PATCH, STRATEGIC_PATCH},
     },
-    output::{format::DryRun, tabs},
+    output::{OutputFlags, Printer, format::DryRun, tabs},
 };
 
 const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -34,6 +34,8 @@ pub struct HistoryArgs {
     /// Show this revision's pod template
     #[arg(long, default_value_t = 0)]
     revision: i64,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 /// Goes back to an earlier revision
@@ -62,6 +64,12 @@ impl Revision {
         // Controller revisions keep a patch of the whole object.
         let of_patch = self.keeper.pointer("/data/spec/template");
         of_patch.unwrap_or(&self.keeper["spec"]["template"])
+    }
+
+    /// The object of that time: the replica set that kept it, else the object with what its revision keeps.
+    fn object(&self, info: &Info) -> Result<Value> {
+        let Some(data) = self.keeper.get("data") else { return Ok(self.keeper.clone()) };
+        patch::locally(&info.object, data, STRATEGIC_PATCH)
     }
 
     fn cause(&self) -> &str {
@@ -97,6 +105,15 @@ pub async fn run(mut args: HistoryArgs, session: &Session) -> Result<()> {
         return Err(Error::message("revision must be a positive integer"));
     }
     let (infos, mut errors) = args.targets.fetch(session).await?;
+    let mut printer = Printer::new(&args.output)?;
+    if !printer.format().is_human() {
+        for info in &infos {
+            if let Err(error) = print(session, info, args.revision, &mut printer).await {
+                errors.push(error);
+            }
+        }
+        return Error::all(errors);
+    }
     for info in &infos {
         match history(session, info, args.revision).await {
             Ok(text) => {
@@ -107,6 +124,24 @@ pub async fn run(mut args: HistoryArgs, session: &Session) -> Result<()> {
         }
     }
     Error::all(errors)
+}
+
+/// Prints the objects of one revision, or of all.
+async fn print(session: &Session, info: &Info, revision: i64, printer: &mut Printer) -> Result<()> {
+    let revisions = revisions(session, info).await?;
+    let found: Vec<_> = revisions.iter().filter(|one| revision == 0 || one.number == revision).collect();
+    if revision > 0 && found.is_empty() {
+        return Err(Error::message("unable to find the specified revision"));
+    }
+    for one in found {
+        let object = one.object(info)?;
+        let label = |object: &Value| {
+            let (group, kind) = ("apps", machinery::meta::kind(object).to_lowercase());
+            format!("{kind}.{group}/{}", machinery::meta::name(object))
+        };
+        printer.print(&object, &label)?;
+    }
+    Ok(())
 }
 
 async fn history(session: &Session, info: &Info, revision: i64) -> Result<String> {

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    flags::ChangeFlags,
+    flags::{ChangeFlags, ManagerFlag},
     targets::{Targets, patch},
 };
 use crate::{
@@ -40,6 +40,8 @@ struct ChangeArgs {
     #[command(flatten)]
     targets: Targets,
     #[command(flatten)]
+    manager: ManagerFlag,
+    #[command(flatten)]
     change: ChangeFlags,
 }
 
@@ -68,7 +70,7 @@ async fn change(mut args: ChangeArgs, session: &Session, plan: fn(&Info) -> Resu
             let after = if dry_run == DryRun::Client {
                 info.object.clone()
             } else {
-                patch(session, info, STRATEGIC_PATCH, &body, "rollout", dry_run).await?
+                patch(session, info, STRATEGIC_PATCH, &body, args.manager.or("kctl-rollout"), dry_run).await?
             };
             reporter.done(info, &after, what)
         })

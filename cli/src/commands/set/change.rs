@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     commands::{
-        flags::ChangeFlags,
+        flags::{ChangeFlags, ManagerFlag},
         targets::{Selectors, Targets, patch, two_way},
     },
     kube::{Error, Files, Info, Result, Session, select},
@@ -21,8 +21,8 @@ pub struct SetFlags {
     /// Change the objects of the files without asking the server
     #[arg(long)]
     pub local: bool,
-    #[arg(long, default_value = "kctl-set", hide = true)]
-    pub field_manager: String,
+    #[command(flatten)]
+    pub manager: ManagerFlag,
     #[command(flatten)]
     pub change: ChangeFlags,
 }
@@ -93,7 +93,7 @@ impl SetFlags {
                 continue;
             }
             let (kind, body) = two_way(&info.object, &object);
-            match patch(session, info, kind, &body, "set", self.change.dry_run()).await {
+            match patch(session, info, kind, &body, self.manager.or("kctl-set"), self.change.dry_run()).await {
                 Ok(after) => reporter.done(info, &after, wording.done)?,
                 Err(error) => errors.push(Error::message(format!("{} {}", wording.failed, error.bare()))),
             }

@@ -150,6 +150,11 @@ pub fn hash(object: &Value) -> String {
     if let Some(value) = object.get(more) {
         content.insert(more.into(), value.clone());
     }
+    letters(content)
+}
+
+/// Ten letters and digits that stand for a content, none of them a vowel.
+pub fn letters(content: Map<String, Value>) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, machinery::gotext::json(&Value::Object(content)).as_bytes());
     let hex: String = digest.as_ref().iter().take(5).map(|byte| format!("{byte:02x}")).collect();
     let letter = |c| match c {

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use super::{Error, Result, manifest};
 use file::Kustomization;
+pub use generate::letters;
 
 /// Bases of bases: a deeper tree is most likely a circle.
 const DEPTH_MAX: usize = 32;

@@ -12,9 +12,10 @@ pub type Datum = Option<Value>;
 
 type Result<T> = std::result::Result<T, String>;
 
-pub fn render(parsed: &Parsed, object: &Value) -> Result<String> {
+/// With `lenient`, a key that an object has not leads nowhere; else it is an error.
+pub fn render(parsed: &Parsed, object: &Value, lenient: bool) -> Result<String> {
     let variables = vec![(String::new(), Some(object.clone()))];
-    let mut state = State { parsed, out: String::new(), variables, depth: 0 };
+    let mut state = State { parsed, lenient, out: String::new(), variables, depth: 0 };
     state.nodes(&parsed.nodes, &Some(object.clone()))?;
     Ok(state.out)
 }
@@ -29,6 +30,7 @@ enum Flow {
 
 struct State<'a> {
     parsed: &'a Parsed,
+    lenient: bool,
     out: String,
     /// The innermost last. `$` is the one without a name.
     variables: Vec<(String, Datum)>,
@@ -185,33 +187,34 @@ impl State<'_> {
     fn operand(&mut self, operand: &Operand, dot: &Datum) -> Result<Datum> {
         match operand {
             Operand::Dot => Ok(dot.clone()),
-            Operand::Field(fields) => field(dot, fields),
+            Operand::Field(fields) => self.field(dot, fields),
             Operand::Literal(value) => Ok(Some(value.clone())),
             Operand::Function(name) => functions::call(name, &[]),
             Operand::Nested(pipeline, fields) => {
                 let value = self.pipeline(pipeline, dot)?;
-                field(&value, fields)
+                self.field(&value, fields)
             }
             Operand::Variable(name, fields) => {
                 let found = self.variables.iter().rev().find(|(other, _)| other == name);
-                field(&found.ok_or_else(|| format!("undefined variable \"${name}\""))?.1, fields)
+                self.field(&found.ok_or_else(|| format!("undefined variable \"${name}\""))?.1, fields)
             }
         }
     }
-}
 
-/// Follows fields. A key that an object has not leads nowhere; what is no object has no fields.
-fn field(from: &Datum, fields: &[String]) -> Result<Datum> {
-    let Some(mut value) = from.as_ref() else { return Ok(None) };
-    for name in fields {
-        match value {
-            Value::Object(map) => match map.get(name) {
-                Some(next) => value = next,
-                None => return Ok(None),
-            },
-            Value::Null => return Err(format!("nil pointer evaluating interface {{}}.{name}")),
-            _ => return Err(format!("can't evaluate field {name} in type interface {{}}")),
+    /// Follows fields. What is no object has none.
+    fn field(&self, from: &Datum, fields: &[String]) -> Result<Datum> {
+        let Some(mut value) = from.as_ref() else { return Ok(None) };
+        for name in fields {
+            match value {
+                Value::Object(map) => match map.get(name) {
+                    Some(next) => value = next,
+                    None if self.lenient => return Ok(None),
+                    None => return Err(format!("map has no entry for key {name:?}")),
+                },
+                Value::Null => return Err(format!("nil pointer evaluating interface {{}}.{name}")),
+                _ => return Err(format!("can't evaluate field {name} in type interface {{}}")),
+            }
         }
+        Ok(Some(value.clone()))
     }
-    Ok(Some(value.clone()))
 }

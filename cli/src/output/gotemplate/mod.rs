@@ -20,12 +20,18 @@ const OUTPUT_BYTES_MAX: usize = 64 << 20;
 pub struct GoTemplate {
     text: String,
     parsed: parse::Parsed,
+    lenient: bool,
 }
 
 impl GoTemplate {
     pub fn parse(text: &str) -> Result<Self, String> {
         let parsed = parse::parse(text).map_err(|(line, error)| format!("template: output:{line}: {error}"))?;
-        Ok(Self { text: text.to_owned(), parsed })
+        Ok(Self { text: text.to_owned(), parsed, lenient: true })
+    }
+
+    /// Whether a field that an object has not is `<no value>` (Go's `missingkey=default`), or an error (`missingkey=error`).
+    pub fn allow_missing(self, allow: bool) -> Self {
+        Self { lenient: allow, ..self }
     }
 
     pub fn text(&self) -> &str {
@@ -33,7 +39,8 @@ impl GoTemplate {
     }
 
     pub fn render(&self, object: &Value) -> Result<String, String> {
-        eval::render(&self.parsed, object).map_err(|error| format!("template: output: executing \"output\": {error}"))
+        eval::render(&self.parsed, object, self.lenient)
+            .map_err(|error| format!("template: output: executing \"output\": {error}"))
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! The file is changed as a value, so that what kctl does not know stays in it.
 
+mod credentials;
+
 use std::path::{Path, PathBuf};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -44,7 +46,7 @@ enum What {
     /// Makes a cluster or changes it
     SetCluster(SetClusterArgs),
     /// Makes a user or changes it
-    SetCredentials(SetCredentialsArgs),
+    SetCredentials(credentials::SetArgs),
     /// Gives a context another name
     RenameContext {
         #[arg(add = ArgValueCompleter::new(complete::contexts))]
@@ -61,7 +63,13 @@ enum What {
     /// Removes a user
     DeleteUser { name: String },
     /// Sets a value: clusters.NAME.server, current-context, …
-    Set { path: String, value: String },
+    Set {
+        path: String,
+        value: String,
+        /// The value of a ...-data field is bytes, not their base64
+        #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+        set_raw_bytes: bool,
+    },
     /// Removes a value
     Unset { path: String },
 }
@@ -77,6 +85,9 @@ struct ViewArgs {
     /// Files' contents in their place
     #[arg(long)]
     flatten: bool,
+    /// All files as one; with =false that of --kubeconfig alone, as it is
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide_default_value = true)]
+    merge: bool,
     #[command(flatten)]
     output: OutputFlags,
 }
@@ -107,20 +118,9 @@ struct SetClusterArgs {
     /// Keep the certificate authority in the file
     #[arg(long)]
     embed_certs: bool,
-}
-
-#[derive(Args, Clone, Debug)]
-struct SetCredentialsArgs {
-    name: String,
-    /// Name to log in with
-    #[arg(long)]
-    username: Option<String>,
-    /// Password to log in with
-    #[arg(long)]
-    password: Option<String>,
-    /// Keep certificate and key in the file
-    #[arg(long)]
-    embed_certs: bool,
+    /// Proxy on the way to the server
+    #[arg(long, value_name = "URL")]
+    proxy_url: Option<String>,
 }
 
 pub fn run(args: ConfigArgs, globals: &Globals) -> Result<()> {
@@ -150,12 +150,13 @@ pub fn run(args: ConfigArgs, globals: &Globals) -> Result<()> {
         }
         What::SetContext(args) => set_context(&args, globals),
         What::SetCluster(args) => set_cluster(&args, globals),
-        What::SetCredentials(args) => set_credentials(&args, globals),
+        What::SetCredentials(args) => credentials::set(&args, globals),
         What::RenameContext { old, new } => rename_context(globals, &old, &new),
         What::DeleteContext { name } => delete(globals, "contexts", "context", &name),
         What::DeleteCluster { name } => delete(globals, "clusters", "cluster", &name),
         What::DeleteUser { name } => delete(globals, "users", "user", &name),
-        What::Set { path, value } => {
+        What::Set { path, value, set_raw_bytes } => {
+            let value = if set_raw_bytes && path.ends_with("-data") { STANDARD.encode(value) } else { value };
             change(&first_file(globals), |config| set(config, &path, Some(&value)))?;
             println!("Property {path:?} set.");
             Ok(())
@@ -257,7 +258,10 @@ fn change(file: &Path, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<
 }
 
 fn view(args: &ViewArgs, globals: &Globals) -> Result<()> {
-    let mut config = merged(globals)?;
+    if !args.merge && globals.kubeconfig.is_none() {
+        return Err(Error::message("if merge==false a precise file must be specified"));
+    }
+    let mut config = if args.merge { merged(globals)? } else { read(&first_file(globals))? };
     if let Some(context) = &globals.context {
         config["current-context"] = context.as_str().into();
     }
@@ -439,6 +443,7 @@ fn set_cluster(args: &SetClusterArgs, globals: &Globals) -> Result<()> {
         let values = [
             ("server", globals.server.as_deref().map(Value::from)),
             ("tls-server-name", globals.tls_server_name.as_deref().map(Value::from)),
+            ("proxy-url", args.proxy_url.as_deref().map(Value::from)),
             ("insecure-skip-tls-verify", globals.insecure_skip_tls_verify.map(Value::from)),
         ];
         fill(fields, &values);
@@ -446,28 +451,6 @@ fn set_cluster(args: &SetClusterArgs, globals: &Globals) -> Result<()> {
     })?;
     println!("Cluster {:?} set.", args.name);
     let _ = existed;
-    Ok(())
-}
-
-fn set_credentials(args: &SetCredentialsArgs, globals: &Globals) -> Result<()> {
-    if globals.token.is_some() && args.username.is_some() {
-        return Err(Error::message(
-            "you cannot specify more than one authentication method at the same time: --token, --username/--password",
-        ));
-    }
-    let (file, _) = file_of(globals, "users", &args.name)?;
-    change(&file, |config| {
-        let fields = item(config, "users", "user", &args.name)?;
-        let values = [
-            ("token", globals.token.as_deref().map(Value::from)),
-            ("username", args.username.as_deref().map(Value::from)),
-            ("password", args.password.as_deref().map(Value::from)),
-        ];
-        fill(fields, &values);
-        set_file(fields, "client-certificate", globals.client_certificate.as_ref(), args.embed_certs)?;
-        set_file(fields, "client-key", globals.client_key.as_ref(), args.embed_certs)
-    })?;
-    println!("User {:?} set.", args.name);
     Ok(())
 }
 
