@@ -3,12 +3,7 @@
 use clap::CommandFactory;
 
 /// What kctl has not: each is in the README's list of limits. The list may only get shorter.
-const LEFT_OUT: [(&str, &[&str]); 5] = [
-    (
-        "kuberc set",
-        &["allowlist-entry", "appendarg", "command", "kuberc", "name", "option", "overwrite", "policy", "prependarg", "section"],
-    ),
-    ("kuberc view", &["allow-missing-template-keys", "kuberc", "output", "show-managed-fields", "template"]),
+const LEFT_OUT: [(&str, &[&str]); 3] = [
     (
         "kustomize",
         &[

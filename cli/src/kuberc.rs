@@ -6,6 +6,8 @@ use std::{ffi::OsString, path::PathBuf};
 
 use serde::Deserialize;
 
+use crate::kube::{PluginPolicy, error::io_text};
+
 /// `kubectl.config.k8s.io/v1beta1`, and v1alpha1 with other names for the same.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -15,6 +17,16 @@ struct Preferences {
     #[serde(alias = "overrides")]
     defaults: Vec<Defaults>,
     aliases: Vec<Alias>,
+    credential_plugin_policy: String,
+    credential_plugin_allowlist: Option<Vec<Allowed>>,
+}
+
+/// A program that may be asked for credentials; `name` is an older name of the same.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Allowed {
+    #[serde(alias = "name")]
+    command: String,
 }
 
 /// Defaults of a command's flags.
@@ -45,37 +57,49 @@ struct Alias {
     options: Vec<OptionDefault>,
 }
 
-/// The command line with the user's preferences in it. Without a file it is as it was.
+/// The command line with the user's preferences in it, and which programs may be asked for credentials. Without a file the
+/// line is as it was.
 ///
 /// # Errors
-/// When the file cannot be read or is no `Preference`.
-pub fn apply(given: Vec<OsString>, command: fn() -> clap::Command) -> Result<Vec<OsString>, String> {
+/// When the file cannot be read or is no `Preference`, or when what it says of programs is wrong.
+pub fn apply(given: Vec<OsString>, command: fn() -> clap::Command) -> Result<(Vec<OsString>, PluginPolicy), String> {
     let words: Vec<String> = given.iter().map(|word| word.to_string_lossy().into_owned()).collect();
-    let Some(file) = file(&words) else { return Ok(given) };
+    let flag = words.iter().position(|word| word == "--kuberc" || word.starts_with("--kuberc="));
+    let flag = flag.and_then(|at| match words[at].strip_prefix("--kuberc=") {
+        Some(file) => Some(file),
+        None => words.get(at + 1).map(String::as_str),
+    });
+    let Some((file, named)) = file(flag) else { return Ok((given, PluginPolicy::AllowAll)) };
     let text = match std::fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(given),
-        Err(error) => return Err(format!("kuberc: {}: {error}", file.display())),
+        // One that is named may forbid something.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !named => return Ok((given, PluginPolicy::AllowAll)),
+        Err(error) => return Err(failed(&format!("open {}: {}", file.display(), io_text(&error)))),
     };
-    let preferences = parse(&text).map_err(|error| format!("kuberc: {}: {error}", file.display()))?;
-    Ok(rewrite(words, &preferences, &command()).into_iter().map(OsString::from).collect())
+    let preferences = parse(&text).map_err(|error| failed(&format!("{}: {error}", file.display())))?;
+    let allowed = preferences.credential_plugin_allowlist.as_ref();
+    let allowed = allowed.map(|list| list.iter().map(|allowed| allowed.command.clone()).collect());
+    let policy = PluginPolicy::new(&preferences.credential_plugin_policy, allowed)
+        .map_err(|error| failed(&format!("{}: {error}", file.display())))?;
+    let words = rewrite(words, &preferences, &command()).into_iter().map(OsString::from).collect();
+    Ok((words, policy))
 }
 
-/// `--kuberc`, `$KUBERC` or the one in the home directory; none when preferences are off.
-fn file(words: &[String]) -> Option<PathBuf> {
-    let flag = words.iter().position(|word| word == "--kuberc" || word.starts_with("--kuberc="));
-    let given = flag.and_then(|at| match words[at].strip_prefix("--kuberc=") {
-        Some(file) => Some(file.to_owned()),
-        None => words.get(at + 1).cloned(),
-    });
+fn failed(why: &str) -> String {
+    format!("error occurred while applying preferences kuberc error kuberc: {why}")
+}
+
+/// The file of `--kuberc`, `$KUBERC` or the one in the home directory, and whether it was named; none when preferences are off.
+pub fn file(flag: Option<&str>) -> Option<(PathBuf, bool)> {
     let off = |value: &str| value == "off" || value == "false";
     if std::env::var("KUBECTL_KUBERC").is_ok_and(|value| off(&value)) {
         return None;
     }
-    match given.or_else(|| std::env::var("KUBERC").ok().filter(|file| !file.is_empty())) {
-        Some(file) if off(&file) => None,
-        Some(file) => Some(file.into()),
-        None => Some(crate::kube::home().join(".kube/kuberc")),
+    let variable = std::env::var("KUBERC").ok();
+    match flag.or(variable.as_deref()).filter(|file| !file.is_empty()) {
+        Some(file) if off(file) => None,
+        Some(file) => Some((file.into(), true)),
+        None => Some((crate::kube::home().join(".kube/kuberc"), false)),
     }
 }
 
@@ -103,9 +127,9 @@ fn rewrite(words: Vec<String>, preferences: &Preferences, root: &clap::Command) 
     }
     let (command, end) = named(&words, first, root);
     let path = words[first..end].join(" ");
-    let of_command =
-        preferences.defaults.iter().filter(|defaults| defaults.command == path).flat_map(|defaults| &defaults.options);
-    options.extend(of_command);
+    // An alias has its own defaults, not those of its command.
+    let of_command = preferences.defaults.iter().filter(|defaults| alias.is_none() && defaults.command == path);
+    options.extend(of_command.flat_map(|defaults| &defaults.options));
     let mut added: Vec<String> = Vec::new();
     for option in options {
         let flag = format!("--{}=", option.name);
@@ -175,6 +199,7 @@ defaults:
 aliases:
 - {name: getn, command: get, prependArgs: [nodes], appendArgs: [--no-headers], options: [{name: output, default: json}]}
 - {name: delete, command: get}
+- {name: plain, command: get}
 ";
 
     #[test]
@@ -193,6 +218,7 @@ aliases:
         check("kctl getn -A", "kctl get --output=json nodes -A --no-headers");
         check("kctl getn -o yaml", "kctl get nodes -o yaml --no-headers");
         check("kctl delete pod a", "kctl delete pod a");
+        check("kctl plain pod a", "kctl get pod a");
         check("kctl version", "kctl version");
         check("kctl", "kctl");
     }

@@ -11,12 +11,13 @@ mod kuberc;
 mod lab;
 mod output;
 mod pause;
+mod switches;
 mod usage;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Kubernetes on one host: boot a cluster, and use it.
 ///
@@ -63,14 +64,14 @@ fn main() -> ExitCode {
     end_quietly_with_the_reader();
     daemon::install_crypto();
     clap_complete::CompleteEnv::with_factory(Kctl::command).complete();
-    let words = match kuberc::apply(words, Kctl::command) {
-        Ok(words) => words,
+    let (words, plugins) = match kuberc::apply(words, Kctl::command) {
+        Ok(applied) => applied,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("{error}");
             return ExitCode::FAILURE;
         }
     };
-    let kctl = match Kctl::try_parse_from(&words) {
+    let mut kctl = match read(&words) {
         Ok(kctl) => kctl,
         Err(error) => {
             if error.kind() == clap::error::ErrorKind::InvalidSubcommand
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::from(error.use_stderr()));
         }
     };
+    kctl.globals.plugins = plugins;
     let result = match kctl.command {
         Command::Cluster(command) => return commands::main(command, &kctl.globals),
         Command::Daemon { name, .. } => {
@@ -109,6 +111,17 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The command line as Go's flags would take it.
+fn read(words: &[OsString]) -> Result<Kctl, clap::Error> {
+    let mut command = switches::with_values(Kctl::command());
+    let mut matches = match command.try_get_matches_from_mut(words) {
+        // A help text has switches as they are used.
+        Err(error) if !error.use_stderr() => return Kctl::try_parse_from(words),
+        outcome => outcome?,
+    };
+    Kctl::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
@@ -142,5 +155,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Kctl::command().debug_assert();
+        switches::with_values(Kctl::command()).debug_assert();
     }
 }

@@ -1,5 +1,6 @@
 //! A wrong command line, in the words that kubectl's users know (those of cobra), and with kubectl's exit code.
 
+use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// What is printed to stderr for clap's error; `None` when clap's own text serves: help and versions.
@@ -61,14 +62,14 @@ pub fn message(error: &clap::Error, words: &[String]) -> Option<String> {
                     Some(number) => number_error("ParseInt", &value, number),
                     None => source.to_string(),
                 },
-                None => valid(error, &value),
+                None => valid(error),
             };
             match flag(&argument) {
                 // What kubectl looks at after the flags are read.
                 "--validate" => Some(format!("error: {reason}")),
                 "--request-timeout" => Some(format!("error: {TIMEOUT}")),
                 "--sort-by" if path(words) == "kctl api-resources" => Some("error: --sort-by accepts only name or kind".into()),
-                _ => help(format!("invalid argument {value:?} for {:?} flag: {}", flags(&argument), reason)),
+                _ => help(format!("invalid argument {value:?} for {:?} flag: {}", flags(&argument, words), reason)),
             }
         }
         ErrorKind::ArgumentConflict => {
@@ -87,7 +88,6 @@ const TIMEOUT: &str = "Invalid timeout value. Timeout must be a single integer i
 
 /// Commands that may have been meant: two letters away, or begun, as cobra has it.
 fn similar(wrong: &str) -> Vec<String> {
-    use clap::CommandFactory;
     let command = crate::Kctl::command();
     let names = command.get_subcommands().map(|command| command.get_name().to_owned());
     let mut names: Vec<String> =
@@ -129,12 +129,14 @@ fn flag(argument: &str) -> &str {
 }
 
 /// As cobra names a flag that has a letter too.
-fn flags(argument: &str) -> String {
-    let name = flag(argument);
-    match name {
-        "--output" => "-o, --output".into(),
-        "--namespace" => "-n, --namespace".into(),
-        name => name.to_owned(),
+fn flags(argument: &str, words: &[String]) -> String {
+    let (name, (_, command)) = (flag(argument), named(words));
+    let root = crate::Kctl::command();
+    let mut all = command.get_arguments().chain(root.get_arguments());
+    let known = all.find(|argument| argument.get_long() == name.strip_prefix("--"));
+    match known.and_then(clap::Arg::get_short) {
+        Some(letter) => format!("-{letter}, {name}"),
+        None => name.to_owned(),
     }
 }
 
@@ -145,19 +147,20 @@ pub fn number_error(function: &str, text: &str, error: &std::num::ParseIntError)
 }
 
 /// What would have been valid.
-fn valid(error: &clap::Error, value: &str) -> String {
+fn valid(error: &clap::Error) -> String {
     match error.get(ContextKind::ValidValue) {
-        Some(ContextValue::Strings(values)) if *values == ["true", "false"] => {
-            format!("strconv.ParseBool: parsing {value:?}: invalid syntax")
-        }
         Some(ContextValue::Strings(values)) => format!("must be one of: {}", values.join(", ")),
         _ => "invalid value".into(),
     }
 }
 
-/// The command that the words before the first flag name: `kctl create secret`.
+/// The command that was called, `kctl create role`.
 fn path(words: &[String]) -> String {
-    use clap::CommandFactory;
+    named(words).0
+}
+
+/// The command that the words name, and what it is called.
+fn named(words: &[String]) -> (String, clap::Command) {
     let mut command = crate::Kctl::command();
     let mut path = String::from("kctl");
     for word in words.iter().skip(1) {
@@ -170,13 +173,11 @@ fn path(words: &[String]) -> String {
         path += &format!(" {}", next.get_name());
         command = next;
     }
-    path
+    (path, command)
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     #[test]
     fn letters_away() {
         for (a, b, want) in
@@ -190,7 +191,8 @@ mod tests {
     fn in_the_words_of_kubectl() {
         let check = |line: &str, want: &str| {
             let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            let error = crate::Kctl::try_parse_from(&words).err().map(|error| super::message(&error, &words));
+            let given: Vec<std::ffi::OsString> = words.iter().map(Into::into).collect();
+            let error = crate::read(&given).err().map(|error| super::message(&error, &words));
             assert_eq!(error.flatten().as_deref(), Some(want), "{line}");
         };
         check("kctl get --foo", "error: unknown flag: --foo\nSee 'kctl get --help' for usage.");

@@ -31,13 +31,13 @@ pub struct DiffArgs {
     #[command(flatten)]
     how: How,
     /// Show metadata.managedFields too
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     show_managed_fields: bool,
     /// Show the values of secrets
     #[arg(long)]
     show_secrets: bool,
     /// Show what an apply with --prune would delete too
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     prune: bool,
     /// With --prune: kinds that are deleted, GROUP/VERSION/KIND (core/v1/ConfigMap); may be given several times
     #[arg(long, value_name = "KIND")]

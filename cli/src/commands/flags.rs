@@ -143,7 +143,7 @@ impl OverrideFlags {
 #[derive(Args, Clone, Debug)]
 pub struct Removal {
     /// Delete and create anew what cannot be changed
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub force: bool,
     /// What happens to the objects that belong to deleted ones
     #[arg(long, value_enum, default_value = "background", num_args = 0..=1, default_missing_value = "background", require_equals = true, hide_default_value = true)]
@@ -155,7 +155,7 @@ pub struct Removal {
     #[arg(long, value_parser = duration, default_value = "0s", hide_default_value = true)]
     pub timeout: Duration,
     /// Return when deleted objects are gone
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub wait: bool,
 }
 

@@ -27,6 +27,7 @@ mod explain;
 mod expose;
 mod flags;
 mod get;
+mod kuberc;
 mod kustomize;
 mod label;
 mod logs;
@@ -96,6 +97,7 @@ pub enum Command {
     Auth(auth::AuthArgs),
     Config(config::ConfigArgs),
     Plugin(plugin::PluginArgs),
+    Kuberc(kuberc::KubercArgs),
     Options(options::OptionsArgs),
     ClusterInfo(cluster_info::ClusterInfoArgs),
     Version(version::VersionArgs),
@@ -121,6 +123,7 @@ async fn run(command: Command, globals: &Globals) -> Result<()> {
         Command::Config(args) => return config::run(args, globals),
         Command::Kustomize(args) => return kustomize::run(args),
         Command::Plugin(args) => return plugin::run(args),
+        Command::Kuberc(args) => return kuberc::run(args, globals),
         Command::Options(_) => {
             options::run();
             return Ok(());
@@ -175,6 +178,7 @@ async fn run(command: Command, globals: &Globals) -> Result<()> {
         | Command::Version(_)
         | Command::Kustomize(_)
         | Command::Plugin(_)
+        | Command::Kuberc(_)
         | Command::Proxy(_)
         | Command::Options(_) => Ok(()), // done above
     }

@@ -25,7 +25,7 @@ pub struct PairArgs {
     #[command(flatten)]
     change: ChangeFlags,
     /// Change the objects of the files, without a server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     local: bool,
     /// Replace values that are there already
     #[arg(long)]

@@ -39,7 +39,7 @@ pub struct PatchArgs {
     #[arg(long)]
     subresource: Option<String>,
     /// Patch what is in the files, without a server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     local: bool,
     #[command(flatten)]
     manager: ManagerFlag,

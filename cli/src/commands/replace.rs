@@ -38,7 +38,7 @@ pub struct ReplaceArgs {
     #[command(flatten)]
     manager: ManagerFlag,
     /// Write down what the object is replaced by, for `apply` to compare with
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     save_config: bool,
     #[command(flatten)]
     write: WriteFlags,

@@ -64,7 +64,7 @@ pub struct RunArgs {
     #[arg(short = 'i', long)]
     stdin: bool,
     /// Keep the container's standard input open when the first attached session ends
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     leave_stdin_open: bool,
     /// With a terminal
     #[arg(short, long)]

@@ -42,7 +42,7 @@ struct Common {
     #[arg(long)]
     no_headers: bool,
     /// Swap memory too
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     show_swap: bool,
     /// How the metrics travel: nothing changes
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "true", hide = true)]

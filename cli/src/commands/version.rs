@@ -12,7 +12,7 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct VersionArgs {
     /// Do not ask the server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     client: bool,
     /// json or yaml
     #[arg(short, long)]

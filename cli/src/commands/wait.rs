@@ -37,7 +37,7 @@ pub struct WaitArgs {
     #[arg(long, default_value = "30s", allow_hyphen_values = true)]
     timeout: String,
     /// Look at the objects of the files as they are there
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     local: bool,
     #[command(flatten)]
     output: OutputFlags,

@@ -8,7 +8,7 @@ use std::{
 use client::kubeconfig::{AuthProvider, Cluster, Exec};
 use serde_json::{Value, json};
 
-use super::{Error, Result};
+use super::{Error, PluginPolicy, Result, plugin_policy};
 
 const GROUP: &str = "client.authentication.k8s.io";
 
@@ -21,10 +21,11 @@ pub struct Credentials {
 }
 
 /// Runs the plugin.
-pub fn ask(exec: &Exec, cluster: &Cluster) -> Result<Credentials> {
+pub fn ask(exec: &Exec, cluster: &Cluster, policy: &PluginPolicy) -> Result<Credentials> {
     let failed = |about: String| Error::Connect(format!("getting credentials: {about}"));
     check_version(exec)?;
     let interactive = interactive(exec, std::io::stdin().is_terminal()).map_err(failed)?;
+    policy.check(&exec.command, plugin_policy::look_up).map_err(failed)?;
     let mut command = Command::new(&exec.command);
     command.args(exec.args.iter().flatten());
     command.envs(exec.env.iter().flatten().map(|variable| (&variable.name, &variable.value)));

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, ValueHint};
 use clap_complete::engine::ArgValueCompleter;
 
-use super::complete;
+use super::{PluginPolicy, complete};
 
 const HEADING: &str = "Connection";
 
@@ -17,6 +17,9 @@ pub struct Globals {
     /// Preferences: aliases and defaults of flags (off: none)
     #[arg(long, global = true, value_name = "FILE", help_heading = HEADING, value_hint = ValueHint::FilePath)]
     pub kuberc: Option<PathBuf>,
+    /// Which programs a kubeconfig may have asked for credentials.
+    #[arg(skip)]
+    pub plugins: PluginPolicy,
     /// The context of the kubeconfig to use
     #[arg(long, global = true, help_heading = HEADING, add = ArgValueCompleter::new(complete::contexts))]
     pub context: Option<String>,

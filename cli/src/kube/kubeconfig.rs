@@ -91,7 +91,7 @@ pub fn config(globals: &Globals) -> Result<Config> {
         _ if config.has_credentials() => {}
         (_, Some(provider)) => return Err(credential::refuse_provider(provider)),
         (Some(exec), None) => {
-            let given = credential::ask(exec, &cluster)?;
+            let given = credential::ask(exec, &cluster, &globals.plugins)?;
             config = config.with_credentials(given.token, given.pair);
         }
         (None, None) => {}

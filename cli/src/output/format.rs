@@ -17,7 +17,7 @@ pub struct OutputFlags {
     #[arg(long, value_name = "TEMPLATE")]
     pub template: Option<String>,
     /// Print metadata.managedFields too
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub show_managed_fields: bool,
     /// Whether a template may name what an object has not
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", require_equals = true)]

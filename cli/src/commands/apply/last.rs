@@ -45,7 +45,7 @@ pub struct SetArgs {
     #[command(flatten)]
     files: Files,
     /// Make the annotation on objects that have none
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     create_annotation: bool,
     #[command(flatten)]
     change: ChangeFlags,

@@ -44,10 +44,10 @@ pub struct ApplyArgs {
     #[command(flatten)]
     removal: Removal,
     /// Delete what was applied before and is no longer in the files: with -l, --all or --applyset
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     prune: bool,
     /// With --prune: everything that was applied, whatever its labels
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     all: bool,
     /// With --prune: kinds that are deleted, GROUP/VERSION/KIND (core/v1/ConfigMap); may be given several times
     #[arg(long, value_name = "KIND", alias = "prune-whitelist")]
@@ -82,10 +82,10 @@ enum Other {
 #[derive(Args, Clone, Debug)]
 pub struct How {
     /// The server merges and keeps who set which field
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub server_side: bool,
     /// With --server-side: take over fields that others manage
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub force_conflicts: bool,
     /// In whose name fields are managed
     #[arg(long, value_name = "NAME")]

@@ -67,7 +67,7 @@ enum What {
         path: String,
         value: String,
         /// The value of a ...-data field is bytes, not their base64
-        #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+        #[arg(long)]
         set_raw_bytes: bool,
     },
     /// Removes a value

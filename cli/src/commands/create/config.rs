@@ -129,7 +129,7 @@ fn env_lines(text: &str) -> Result<Vec<(String, String)>> {
 #[derive(Args, Clone, Copy, Debug)]
 struct HashFlag {
     /// Append a hash of the content to the name
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     append_hash: bool,
 }
 

@@ -48,10 +48,10 @@ struct FromFiles {
     #[arg(short = 'l', long)]
     selector: Option<String>,
     /// Edit the objects before they are created
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     edit: bool,
     /// With --edit: end the lines of the file as Windows does
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     windows_line_endings: bool,
     /// Send the file to this path as it is
     #[arg(long, value_name = "PATH")]
@@ -96,7 +96,7 @@ pub struct CreateFlags {
     #[command(flatten)]
     pub write: WriteFlags,
     /// Write down what is created, for `apply` to compare with
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     pub save_config: bool,
 }
 

@@ -124,7 +124,7 @@ pub struct PriorityClassArgs {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     value: i32,
     /// Of pods that name no class
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     global_default: bool,
     /// What it is for
     #[arg(long, default_value = "", hide_default_value = true)]

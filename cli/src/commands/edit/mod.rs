@@ -35,12 +35,12 @@ pub struct EditArgs {
     #[command(flatten)]
     manager: ManagerFlag,
     /// Write down what the object is changed to, for `apply` to compare with
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     save_config: bool,
     #[command(flatten)]
     output: OutputFlags,
     /// Show the patch that is sent
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     output_patch: bool,
 }
 
@@ -80,7 +80,7 @@ fn is_json(output: Option<&str>) -> Result<bool> {
 #[derive(Args, Clone, Debug)]
 struct FileFlags {
     /// End the lines of the file as Windows does
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, default_value = "false", hide_default_value = true)]
+    #[arg(long)]
     windows_line_endings: bool,
     #[command(flatten)]
     validate: ValidateFlag,
