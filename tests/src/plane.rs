@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use client::Client;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Ca, Credentials, Key, Kubeconfig, Profile};
@@ -72,7 +72,7 @@ impl Plane {
         ]);
         etcd.args(["--listen-peer-urls", &format!("http://127.0.0.1:{}", ports.etcd_peer)]);
         let etcd = Process::start(etcd, &dir.join("etcd.log"))?;
-        until_healthy(ports.etcd).await?;
+        until_healthy(ports.etcd).await.with_context(|| format!("see {}", dir.join("etcd.log").display()))?;
 
         let ca = certificates(dir)?;
         write_kubeconfig(&ca, dir, ports, "admin", Some("system:masters"))?;

@@ -133,7 +133,7 @@ impl OverrideFlags {
         };
         let patch = serde_json::from_str(overrides).map_err(|_| {
             let why = machinery::gojson::syntax_error(overrides.as_bytes()).unwrap_or_default();
-            Error::message(if kind == JSON_PATCH { why } else { format!("Invalid JSON Patch: {why}") })
+            Error::message(if kind == JSON_PATCH { why } else { "Invalid JSON Patch".into() })
         })?;
         patch::locally(&object, &patch, kind)
     }

@@ -102,10 +102,11 @@ async fn resource_spec(args: &CanIArgs, session: &Session, verb: &str, object: &
     let (group, plural, namespaced) = match session.resource(kind).await {
         Ok(resource) => (resource.group, resource.plural, resource.namespaced),
         Err(Error::NoResource { .. }) => {
-            if kind != "*" {
-                eprintln!("Warning: the server doesn't have a resource type '{kind}'\n");
-            }
             let (plural, group) = kind.split_once('.').unwrap_or((kind, ""));
+            if kind != "*" {
+                let about = if group.is_empty() { String::new() } else { format!(" in group '{group}'") };
+                eprintln!("Warning: the server doesn't have a resource type '{plural}'{about}\n");
+            }
             (group.to_owned(), plural.to_owned(), true)
         }
         Err(error) => return Err(error),
@@ -128,23 +129,17 @@ async fn list(args: &CanIArgs, session: &Session) -> Result<()> {
         eprint!("warning: the list may be incomplete");
         eprintln!("{}", status["evaluationError"].as_str().map_or_else(String::new, |error| format!(": {error}")));
     }
-    let texts =
-        |value: &Value| value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>();
-    let brackets = |list: &Value| format!("[{}]", texts(list).join(" "));
+    let brackets = |list: &[String]| format!("[{}]", list.join(" "));
     let mut rows = Vec::new();
-    for rule in status["resourceRules"].as_array().into_iter().flatten() {
-        for group in texts(&rule["apiGroups"]) {
-            for resource in texts(&rule["resources"]) {
-                let (names, verbs) = (brackets(&rule["resourceNames"]), brackets(&rule["verbs"]));
-                let order = format!("{verbs}[{group}][{resource}]{names}[]");
-                let full = if group.is_empty() { resource } else { format!("{resource}.{group}") };
-                rows.push((order, format!("{full}\t[]\t{names}\t{verbs}\n")));
-            }
-        }
+    for Rule { group, resource, names, verbs } in resource_rules(&status["resourceRules"]) {
+        let (names, verbs) = (brackets(&names), brackets(&verbs));
+        let order = format!("{verbs}[{group}][{resource}]{names}[]");
+        let full = if group.is_empty() { resource } else { format!("{resource}.{group}") };
+        rows.push((order, format!("{full}\t[]\t{names}\t{verbs}\n")));
     }
     for rule in status["nonResourceRules"].as_array().into_iter().flatten() {
         for url in texts(&rule["nonResourceURLs"]) {
-            let verbs = brackets(&rule["verbs"]);
+            let verbs = brackets(&texts(&rule["verbs"]));
             rows.push((format!("{verbs}[][][][{url}]"), format!("\t[{url}]\t[]\t{verbs}\n")));
         }
     }
@@ -154,6 +149,45 @@ async fn list(args: &CanIArgs, session: &Session) -> Result<()> {
     let header = if args.no_headers { "" } else { "Resources\tNon-Resource URLs\tResource Names\tVerbs\n" };
     print!("{}", tabs::align(&format!("{header}{rows}"), tabs::TABLE));
     Ok(())
+}
+
+/// What may be done with one resource.
+#[derive(Debug, PartialEq, Eq)]
+struct Rule {
+    group: String,
+    resource: String,
+    names: Vec<String>,
+    verbs: Vec<String>,
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+/// Rules resource by resource; those that speak of the same one are put together, unless they name several objects.
+fn resource_rules(rules: &Value) -> Vec<Rule> {
+    let mut found: Vec<Rule> = Vec::new();
+    for rule in rules.as_array().into_iter().flatten() {
+        let (names, verbs) = (texts(&rule["resourceNames"]), texts(&rule["verbs"]));
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                let same = |known: &&mut Rule| {
+                    names.len() < 2 && (&known.group, &known.resource, &known.names) == (&group, &resource, &names)
+                };
+                match found.iter_mut().find(same) {
+                    Some(known) => {
+                        let new = verbs.iter().filter(|verb| !known.verbs.contains(verb)).cloned().collect::<Vec<_>>();
+                        known.verbs.extend(new);
+                    }
+                    None => {
+                        let (group, names, verbs) = (group.clone(), names.clone(), verbs.clone());
+                        found.push(Rule { group, resource, names, verbs });
+                    }
+                }
+            }
+        }
+    }
+    found
 }
 
 async fn who_am_i(args: &WhoAmIArgs, session: &Session) -> Result<()> {
@@ -179,4 +213,27 @@ async fn who_am_i(args: &WhoAmIArgs, session: &Session) -> Result<()> {
     }
     print!("{}", tabs::align(&text, tabs::TABLE));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_of_one_resource_are_one() {
+        let rule = |groups: &[&str], resources: &[&str], names: &[&str], verbs: &[&str]| json!({"apiGroups": groups, "resources": resources, "resourceNames": names, "verbs": verbs});
+        let rules = json!([
+            rule(&[""], &["pods", "pods/log"], &[], &["get"]),
+            rule(&["", "apps"], &["pods"], &[], &["list", "get"]),
+            rule(&[""], &["pods"], &["a"], &["delete"]),
+            rule(&[""], &["pods"], &["a", "b"], &["patch"]),
+            rule(&[""], &["pods"], &["a", "b"], &["patch"]),
+        ]);
+        let got = resource_rules(&rules);
+        let got: Vec<_> =
+            got.iter().map(|r| format!("{}/{} {} {}", r.group, r.resource, r.names.join(","), r.verbs.join(","))).collect();
+        let want =
+            ["/pods  get,list", "/pods/log  get", "apps/pods  list,get", "/pods a delete", "/pods a,b patch", "/pods a,b patch"];
+        assert_eq!(got, want);
+    }
 }

@@ -188,6 +188,8 @@ pub async fn one(session: &Session, mut object: Value, flags: &CreateFlags, what
     let mut reporter = flags.write.reporter()?;
     let info = info(session, &mut object, flags).await?;
     let created = submit(session, &info, flags).await.map_err(|error| match error {
+        // Without a colon, as kubectl has it.
+        Error::Status(status) if what == "secret" => Error::message(format!("failed to create secret {}", status.message)),
         Error::Status(status) if !what.is_empty() => Error::message(format!("failed to create {what}: {}", status.message)),
         error => error,
     })?;

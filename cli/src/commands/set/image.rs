@@ -52,20 +52,29 @@ pub async fn run(args: ImageArgs, session: &Session) -> Result<()> {
     }
     let wording =
         Wording { done: "image updated", failed: "failed to patch image update to pod template:", unchanged_too: false };
-    args.flags.each(words, session, wording, |info, object| change(info, object, &images)).await
+    let mut missing = Vec::new();
+    let change = |info: &Info, object: &mut Value| {
+        missing.extend(self::change(info, object, &images)?);
+        Ok(())
+    };
+    let outcome = args.flags.each(words, session, wording, change).await;
+    let missing = missing.iter().map(|name| Error::message(format!("error: unable to find container named {name:?}")));
+    Error::all(missing.chain(outcome.err()).collect())
 }
 
-fn change(info: &Info, object: &mut Value, images: &[(&str, &str)]) -> Result<()> {
+/// Changes the containers that are there; the names of those that are not come back.
+fn change<'n>(info: &Info, object: &mut Value, images: &[(&'n str, &str)]) -> Result<Vec<&'n str>> {
     let spec = pod_spec(info, object)?;
+    let mut missing = Vec::new();
     for (name, image) in images {
         let mut containers = selected(spec, "*");
         containers.retain(|container| *name == "*" || container["name"] == *name);
         if containers.is_empty() {
-            return Err(Error::message(format!("unable to find container named {name:?}")));
+            missing.push(*name);
         }
         containers.into_iter().for_each(|container| container["image"] = (*image).into());
     }
-    Ok(())
+    Ok(missing)
 }
 
 #[cfg(test)]
@@ -86,14 +95,14 @@ mod tests {
             object: before.clone(),
             source: None,
         };
-        let check = |images: &[(&str, &str)], want: Result<Value, &str>| {
+        let check = |images: &[(&str, &str)], want: Value, missing: &[&str]| {
             let mut after = before.clone();
-            let got = change(&info, &mut after, images).map(|()| after).map_err(|error| error.text());
-            assert_eq!(got, want.map_err(str::to_owned));
+            assert_eq!(change(&info, &mut after, images).unwrap(), missing);
+            assert_eq!(after, want);
         };
-        check(&[("a", "x:2")], Ok(object("x:2", "y:1")));
-        check(&[("*", "z")], Ok(object("z", "z")));
-        check(&[("a", "x:1")], Ok(object("x:1", "y:1")));
-        check(&[("c", "x")], Err("error: unable to find container named \"c\""));
+        check(&[("a", "x:2")], object("x:2", "y:1"), &[]);
+        check(&[("*", "z")], object("z", "z"), &[]);
+        check(&[("a", "x:1")], object("x:1", "y:1"), &[]);
+        check(&[("c", "x"), ("b", "y:2")], object("x:1", "y:2"), &["c"]);
     }
 }
