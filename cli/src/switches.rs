@@ -3,6 +3,7 @@
 use std::any::TypeId;
 
 use clap::{Arg, ArgAction, Command};
+use daemon::feature_gates::parse_bool;
 
 /// The command, all of whose switches may be told their value.
 pub fn with_values(command: Command) -> Command {
@@ -11,19 +12,10 @@ pub fn with_values(command: Command) -> Command {
 
 fn with_value(arg: Arg) -> Arg {
     if matches!(arg.get_action(), ArgAction::SetTrue) {
-        return arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_parser(parse);
+        return arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_parser(parse_bool);
     }
     let is_switch = arg.get_value_parser().type_id() == TypeId::of::<bool>();
-    if is_switch { arg.value_parser(parse) } else { arg }
-}
-
-/// What Go's strconv.ParseBool takes.
-fn parse(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
+    if is_switch { arg.value_parser(parse_bool) } else { arg }
 }
 
 #[cfg(test)]

@@ -9,9 +9,10 @@ use anyhow::{Context, Result, bail};
 use client::Client;
 use jiff::{SignedDuration, Timestamp};
 use pki::{Ca, Credentials, Key, Kubeconfig, Profile};
+use store::testing::free_port;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::process::{Process, daemon, free_port};
+use crate::process::{Process, daemon};
 
 const READY_WAIT: Duration = Duration::from_secs(60);
 const SERVICES: &str = "10.96.0.0/12";

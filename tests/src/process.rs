@@ -1,11 +1,7 @@
 //! Programs under test, as processes of this machine.
 
-use std::hash::{BuildHasher, RandomState};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -70,17 +66,4 @@ pub fn daemon(program: &Path, name: &str) -> Command {
         command.args(["daemon", name]);
     }
     command
-}
-
-/// A port of the loopback interface that nobody listens on now, and that nobody else is given: it lies below those that the
-/// kernel takes for connections, and each is handed out once.
-pub fn free_port() -> Result<u16> {
-    const FIRST: u64 = 10_000;
-    const COUNT: u64 = 20_000;
-    // Test programs that run side by side begin at different places.
-    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()) % COUNT);
-    static TAKEN: AtomicU64 = AtomicU64::new(0);
-    let next = || FIRST + (*START + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
-    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (0..COUNT).filter_map(|_| u16::try_from(next()).ok()).find(is_free).context("no free port")
 }

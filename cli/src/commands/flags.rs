@@ -50,11 +50,6 @@ impl ChangeFlags {
         self.dry_run.dry_run
     }
 
-    /// How objects are printed.
-    pub fn output_flags(&self) -> &OutputFlags {
-        &self.output
-    }
-
     /// What `-o` says.
     pub fn output(&self) -> Option<&str> {
         self.output.output.as_deref()

@@ -2,13 +2,13 @@
 //!
 //! The file is changed as a value, so that what kctl does not know stays in it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    kube::{Error, Globals, PluginPolicy, Result, error::io_text},
+    kube::{Error, Globals, PluginPolicy, Result, error::io_text, file},
     kuberc,
     output::{OutputFlags, Printer},
 };
@@ -129,14 +129,8 @@ fn offer(missing: &str, file: &Path) -> Result<()> {
 
 fn save(preferences: &Value, file: &Path) -> Result<()> {
     let failed = |error| Error::message(format!("failed to write kuberc file: {}: {}", file.display(), io_text(&error)));
-    if let Some(directory) = file.parent() {
-        std::fs::create_dir_all(directory).map_err(failed)?;
-    }
-    // A link keeps pointing at the file that is changed.
-    let place: PathBuf = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let next = place.with_extension(format!("{}.new", std::process::id()));
-    std::fs::write(&next, machinery::yaml::to_string(preferences)).map_err(failed)?;
-    std::fs::rename(&next, &place).map_err(failed)?;
+    // As upstream's: it holds no secrets.
+    file::replace(file, &machinery::yaml::to_string(preferences), 0o644).map_err(failed)?;
     println!("Updated {}", file.display());
     Ok(())
 }

@@ -164,7 +164,10 @@ impl Files {
             name.push("index.html");
         }
         let mut content = Vec::new();
-        self.directory.read(&name)?.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+        self.directory.read(&name)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > FILE_BYTES_MAX {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
         Ok((content, media_type(&name)))
     }
 }

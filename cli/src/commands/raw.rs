@@ -36,23 +36,38 @@ pub fn check(path: &str, files: &Files, output: Option<&str>) -> Result<()> {
 /// # Errors
 /// When the file cannot be read, or the server refuses.
 pub async fn send(session: &Session, method: Method, path: &str, file: &str) -> Result<()> {
-    let mut body = Vec::new();
-    match file {
-        "" => {}
-        "-" => drop(std::io::stdin().lock().take(INPUT_BYTES_MAX).read_to_end(&mut body)?),
+    let body = match file {
+        "" => Vec::new(),
+        "-" => whole(std::io::stdin().lock())?,
         file => {
             let open = |error| Error::message(format!("open {file}: {}", io_text(&error)));
-            std::fs::File::open(file).map_err(open)?.take(INPUT_BYTES_MAX).read_to_end(&mut body)?;
+            whole(std::fs::File::open(file).map_err(open)?)?
         }
-    }
+    };
     let answer = session.bytes(Request::new(method, path).body(JSON, body)).await?;
     print!("{}", String::from_utf8_lossy(&answer));
     Ok(())
 }
 
+/// Everything that can be read; too much is an error, not cut off.
+fn whole(from: impl Read) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > INPUT_BYTES_MAX {
+        return Err(Error::message(format!("the input has more than {INPUT_BYTES_MAX} bytes")));
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_cut_off() {
+        assert_eq!(whole(&b"abc"[..]).unwrap(), b"abc");
+        assert!(whole(std::io::repeat(0)).is_err());
+    }
 
     #[test]
     fn what_goes_with_it() {

@@ -5,6 +5,7 @@ pub mod complete;
 mod credential;
 pub mod discovery;
 pub mod error;
+pub mod file;
 pub mod globals;
 pub mod kubeconfig;
 pub mod kustomize;

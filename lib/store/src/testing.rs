@@ -1,11 +1,15 @@
 //! What tests of the store and of its users share: a real etcd for the length of a test, and seeded randomness.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     io,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use crate::etcd::EtcdTls;
@@ -89,8 +93,21 @@ impl Drop for EtcdProcess {
     }
 }
 
-fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A port of the loopback interface that nobody listens on now, and that nobody else is given: it lies below those that the
+/// kernel takes for connections, and each is handed out once.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> io::Result<u16> {
+    const FIRST: u64 = 10_000;
+    const COUNT: u64 = 20_000;
+    // Test programs that run side by side begin at different places.
+    static START: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()) % COUNT);
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let next = || FIRST + (*START + TAKEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let found = (0..COUNT).filter_map(|_| u16::try_from(next()).ok()).find(is_free);
+    found.ok_or_else(|| io::ErrorKind::AddrInUse.into())
 }
 
 fn spawn(directory: &Path, endpoint: &str, peer: u16, tls: Option<&EtcdTls>) -> io::Result<Child> {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use set::ApplySet;
 pub use three_way::patch as three_way_patch;
 
-use super::flags::{Removal, WriteFlags};
+use super::flags::{ManagerFlag, Removal, WriteFlags};
 use crate::{
     kube::{Error, Files, Info, Request, Resource, Result, Session, select},
     output::format::DryRun,
@@ -87,9 +87,8 @@ pub struct How {
     /// With --server-side: take over fields that others manage
     #[arg(long)]
     pub force_conflicts: bool,
-    /// In whose name fields are managed
-    #[arg(long, value_name = "NAME")]
-    pub field_manager: Option<String>,
+    #[command(flatten)]
+    manager: ManagerFlag,
     /// Only objects of the files with these labels
     #[arg(short = 'l', long)]
     pub selector: Option<String>,
@@ -105,7 +104,7 @@ impl How {
 
     /// Who manages the fields.
     pub fn manager<'a>(&'a self, default: &'a str) -> &'a str {
-        self.field_manager.as_deref().unwrap_or(default)
+        self.manager.or(default)
     }
 
     /// The manager of the way that was chosen.

@@ -12,7 +12,7 @@ use clap_complete::engine::ArgValueCompleter;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    kube::{Error, Globals, Result, complete, kubeconfig},
+    kube::{Error, Globals, Result, complete, file, kubeconfig},
     output::{OutputFlags, Printer, tabs},
 };
 
@@ -242,19 +242,9 @@ fn first_file(globals: &Globals) -> PathBuf {
 
 /// Writes a changed file in one step, readable by its owner only.
 fn change(file: &Path, change: impl FnOnce(&mut Value) -> Result<()>) -> Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
     let mut config = read(file)?;
     change(&mut config)?;
-    if let Some(directory) = file.parent() {
-        std::fs::create_dir_all(directory)?;
-    }
-    // A link keeps pointing at the file that is changed.
-    let file = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-    let next = file.with_extension(format!("{}.new", std::process::id()));
-    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&next)?;
-    out.write_all(machinery::yaml::to_string(&config).as_bytes())?;
-    out.sync_all()?;
-    Ok(std::fs::rename(&next, &file)?)
+    Ok(file::replace(file, &machinery::yaml::to_string(&config), 0o600)?)
 }
 
 fn view(args: &ViewArgs, globals: &Globals) -> Result<()> {

@@ -148,7 +148,8 @@ async fn from_files(files: &Files, from: &FromFiles, flags: &CreateFlags, sessio
         Error::all(errors)?;
         let save =
             async |info: &Info, edited: &Value| submit(session, &Info { object: edited.clone(), ..info.clone() }, flags).await;
-        return edit::before_create(infos, flags.write.output_flags(), from.windows_line_endings, save).await;
+        let mut reporter = flags.write.reporter()?;
+        return edit::before_create(infos, flags.write.output(), from.windows_line_endings, &mut reporter, save).await;
     }
     if let Some(selector) = &from.selector {
         select::retain(&mut infos, selector)?;

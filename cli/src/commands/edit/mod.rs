@@ -92,15 +92,15 @@ struct FileFlags {
 /// Of the first that is not made; what was edited of it stays in a file.
 pub async fn before_create(
     infos: Vec<Info>,
-    output: &OutputFlags,
+    output: Option<&str>,
     crlf: bool,
+    reporter: &mut Reporter,
     save: impl AsyncFn(&Info, &Value) -> Result<Value>,
 ) -> Result<()> {
-    let form = Form { subject: Subject::New, as_json: is_json(output.output.as_deref())?, crlf };
-    let mut reporter = Reporter::new(output, DryRun::No)?;
+    let form = Form { subject: Subject::New, as_json: is_json(output)?, crlf };
     for info in infos {
         let item = Item { original: info.object.clone(), info };
-        session::edit(&[item], form, &mut reporter, async |item, edited| save(&item.info, edited).await).await?;
+        session::edit(&[item], form, reporter, async |item, edited| save(&item.info, edited).await).await?;
     }
     Ok(())
 }

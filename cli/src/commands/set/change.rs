@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     commands::{
         flags::{ChangeFlags, ManagerFlag},
-        targets::{Selectors, Targets, patch, two_way},
+        targets::{NOTHING_NAMED, Selectors, Targets, patch, two_way},
     },
     kube::{Error, Files, Info, Result, Session, select},
     output::format::DryRun,
@@ -26,9 +26,6 @@ pub struct SetFlags {
     #[command(flatten)]
     pub change: ChangeFlags,
 }
-
-const NOTHING_NAMED: &str = "You must provide one or more resources by argument or filename.\n\
-    Example resource specifications include:\n   '-f rsrc.yaml'\n   '--filename=rsrc.json'\n   '<resource> <name>'\n   '<resource>'";
 
 /// What a command says.
 #[derive(Clone, Copy, Debug)]
