@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -36,11 +36,11 @@ pub struct Load {
     thread: JoinHandle<Report>,
 }
 
-/// How often each answer came, and each failure.
+/// How often each answer came, and each failure with the seconds since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub answers: BTreeMap<String, usize>,
-    pub failures: BTreeMap<String, usize>,
+    pub failures: Vec<(f64, String)>,
 }
 
 impl Load {
@@ -49,6 +49,7 @@ impl Load {
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let mut report = Report::default();
+            let begun = Instant::now();
             for _ in 0..REQUESTS_MAX {
                 if stopped.load(Ordering::Relaxed) {
                     break;
@@ -59,7 +60,7 @@ impl Load {
                         let version = body.split(" from ").next().unwrap_or_default().to_owned();
                         *report.answers.entry(version).or_default() += 1;
                     }
-                    Err(error) => *report.failures.entry(format!("{error:#}")).or_default() += 1,
+                    Err(error) => report.failures.push((begun.elapsed().as_secs_f64(), format!("{error:#}"))),
                 }
                 std::thread::sleep(PAUSE);
             }

@@ -239,15 +239,23 @@ impl PortRules<'_> {
     }
 
     /// To one of the endpoints; with affinity, to the one this client had before.
+    ///
+    /// The choice is an anonymous map, and the kernel takes a replaced rule's map away under a packet that has begun to walk the
+    /// old rules: the packet finds nothing, passes by, and its connection is refused at the node. A last rule without a map gives
+    /// it an endpoint all the same.
     fn balance(&self, endpoints: &[Endpoint]) -> Vec<Rule> {
+        // A single endpoint needs no map.
+        let choices = [endpoints, endpoints.get(..1).unwrap_or_default()].into_iter().take(endpoints.len().min(2));
         if self.port.affinity_seconds.is_none() {
-            let targets = endpoints.iter().map(|e| (e.ip, e.port)).collect();
-            return vec![Rule::new([Match::Protocol(self.port.protocol)], Action::Dnat(targets))];
+            let targets = |choice: &[Endpoint]| choice.iter().map(|e| (e.ip, e.port)).collect();
+            return choices.map(|c| Rule::new([Match::Protocol(self.port.protocol)], Action::Dnat(targets(c)))).collect();
         }
-        let names: Vec<_> = endpoints.iter().map(|e| self.endpoint_names(e)).collect();
-        let known = names.iter().map(|(chain, set)| Rule::new([Match::SourceIn(set.clone())], Action::Goto(chain.clone())));
-        let anew = Rule::new([], Action::Balance(names.iter().map(|(chain, _)| chain.clone()).collect()));
-        known.chain([anew]).collect()
+        let known = endpoints.iter().map(|e| {
+            let (chain, set) = self.endpoint_names(e);
+            Rule::new([Match::SourceIn(set)], Action::Goto(chain))
+        });
+        let chains = |choice: &[Endpoint]| choice.iter().map(|e| self.endpoint_names(e).0).collect();
+        known.chain(choices.map(|c| Rule::new([], Action::Balance(chains(c))))).collect()
     }
 
     fn endpoint_chain(&mut self, endpoint: &Endpoint) {
@@ -445,6 +453,20 @@ mod tests {
         c.host.choose = 0;
         check(&c, POD, "10.96.0.10:80", "10.244.2.1:8080");
         check(&c, "10.244.1.6", "10.96.0.10:80", "10.244.1.1:8080 10.244.2.1:8080");
+    }
+
+    #[test]
+    fn a_packet_between_two_states_of_the_rules_is_served() {
+        let endpoints = || json!([here("10.244.1.1"), there("10.244.2.1")]);
+        for more in [json!({}), json!({"sessionAffinity": "ClientIP"})] {
+            let mut c = case(cluster_ip(more), endpoints());
+            c.host.between_states = true;
+            check(&c, POD, "10.96.0.10:80", "10.244.1.1:8080");
+        }
+        let mut c = case(node_port("Local"), endpoints());
+        c.host.between_states = true;
+        check(&c, OUTSIDE, "192.168.0.1:30080", "10.244.1.1:8080");
+        check(&c, POD, "192.168.0.1:30080", "10.244.1.1:8080");
     }
 
     #[test]

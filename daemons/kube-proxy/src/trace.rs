@@ -41,6 +41,8 @@ pub(crate) struct Host {
     /// Which of several endpoints chance picks.
     pub(crate) choose: usize,
     remembers: bool,
+    /// The packet began to walk rules that are replaced under it.
+    pub(crate) between_states: bool,
 }
 
 enum Flow {
@@ -63,7 +65,7 @@ struct Walk<'a> {
 impl Host {
     pub(crate) fn new<const N: usize>(addresses: [&str; N]) -> Self {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        Self { addresses, clients: RefCell::default(), choose: 0, remembers: false }
+        Self { addresses, clients: RefCell::default(), choose: 0, remembers: false, between_states: false }
     }
 
     /// Sends a packet for its effect on affinity.
@@ -143,6 +145,9 @@ impl Walk<'_> {
             },
             Action::ByService(set) => verdict(self, set, Key::Service(destination.ip(), protocol, destination.port())),
             Action::ByPort(set) => verdict(self, set, Key::Port(protocol, destination.port())),
+            // An anonymous map of a rule that is being replaced holds nothing any more.
+            Action::Dnat(targets) if self.host.between_states && targets.len() > 1 => Flow::Next,
+            Action::Balance(chains) if self.host.between_states && chains.len() > 1 => Flow::Next,
             Action::Dnat(targets) => {
                 for target in targets {
                     if !self.endpoints.contains(target) {
