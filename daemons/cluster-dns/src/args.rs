@@ -9,7 +9,7 @@ use daemon::{CommonArgs, Threads, run_main};
 
 /// The cluster's DNS server: names of Services and pods, and forwarding of all others.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "cluster-dns", version)]
+#[command(name = "cluster-dns", disable_version_flag = true)]
 pub struct Args {
     /// The cluster's domain.
     #[arg(long, visible_alias = "cluster-domain", default_value = "cluster.local", value_name = "DOMAIN")]
@@ -41,5 +41,5 @@ pub struct Args {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    run_main(args, Threads::One, |args: &Args| &args.common, crate::run)
+    run_main(args, Threads::One, &[], |args: &Args| &args.common, crate::run)
 }

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use daemon::serving::TlsArgs;
+
 /// The Kubernetes API server validates and stores the objects of a cluster, and is the only door to them.
 #[derive(Clone, Debug, clap::Parser)]
 #[command(name = "kube-apiserver", disable_version_flag = true)]
@@ -19,12 +21,8 @@ pub struct Args {
     /// The port on which to serve HTTPS.
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
     pub secure_port: u16,
-    /// The certificate for HTTPS. A self-signed one is made when not given.
-    #[arg(long, value_name = "FILE")]
-    pub tls_cert_file: Option<PathBuf>,
-    /// The key of --tls-cert-file.
-    #[arg(long, value_name = "FILE")]
-    pub tls_private_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
 
     /// Where objects are kept: etcd3, or memory for tests.
     #[arg(long, default_value = "etcd3", value_name = "BACKEND")]

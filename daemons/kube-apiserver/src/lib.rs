@@ -54,6 +54,7 @@ pub mod server;
 pub mod service_ip;
 pub mod subresources;
 mod tls_stream;
+mod upstream_flags;
 pub mod webhook;
 
 use std::ffi::OsString;
@@ -62,15 +63,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use daemon::tls::{ServerTls, TlsFiles};
-use tokio::net::TcpListener;
+use daemon::tls::ServerTls;
 
 pub use args::Args;
 pub use server::{ApiServer, Config};
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    daemon::run_main::<Args, _, _>(args, daemon::Threads::PerCore, |args| &args.common, run)
+    daemon::run_main::<Args, _, _>(args, daemon::Threads::PerCore, upstream_flags::TABLES, |args| &args.common, run)
 }
 
 /// Serves until shutdown: first the server says that it is not ready and goes on to serve, so that those who send requests
@@ -78,7 +78,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()> {
     let tls = Arc::new(tls(&args)?);
     let address = SocketAddr::new(args.bind_address, args.secure_port);
-    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    let listener = args.tls.listen(address)?;
     let config = config::load(&args, terminating.clone()).await?;
     let delay = config::shutdown_delay(&args)?;
     let shutdown = daemon::Shutdown::new();
@@ -88,7 +88,7 @@ pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()
         tokio::time::sleep(delay).await;
         ending.trigger();
     });
-    let limits = daemon::http::Limits::default();
+    let limits = args.tls.limits();
     let server = ApiServer::start(config, shutdown.clone()).await?;
     tokio::spawn(::store::compactor::run(server.server().registry.feed.clone(), ::store::compactor::INTERVAL));
     tracing::info!(%address, "serving");
@@ -102,15 +102,6 @@ pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()
 
 fn tls(args: &Args) -> anyhow::Result<ServerTls> {
     let client_cas = args.client_ca_file.iter().chain(&args.requestheader_client_ca_file).cloned().collect();
-    match (&args.tls_cert_file, &args.tls_private_key_file) {
-        (Some(certificate), Some(key)) => {
-            let files = TlsFiles { certificate: certificate.clone(), key: key.clone(), client_cas };
-            ServerTls::from_files(files).context("the serving certificate")
-        }
-        (None, None) => {
-            let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), args.bind_address.to_string()];
-            ServerTls::self_signed(&names, client_cas).context("making a serving certificate")
-        }
-        _ => anyhow::bail!("--tls-cert-file and --tls-private-key-file go together"),
-    }
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned(), args.bind_address.to_string()];
+    args.tls.server(&names, client_cas).context("the serving certificate")
 }

@@ -53,6 +53,7 @@ mod taint_eviction;
 mod template;
 mod tokens;
 mod ttl_after_finished;
+mod upstream_flags;
 mod volume;
 mod worker;
 
@@ -83,7 +84,7 @@ const PORT: u16 = 10257;
 
 /// The daemon, from its command line.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    daemon::run_main(args, Threads::PerCore, |args: &Args| &args.common, run)
+    daemon::run_main(args, Threads::PerCore, upstream_flags::TABLES, |args: &Args| &args.common, run)
 }
 
 /// Runs until shutdown, or until leadership is lost.
@@ -106,7 +107,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         Identities::shared(client.clone())
     };
     let checks = Checks::new();
-    if let Some((listener, tls)) = args.serving.open(PORT).await? {
+    if let Some((listener, tls)) = args.serving.open(PORT)? {
         let checks = checks.clone();
         tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, MetricsAccess::Certificate, shutdown.clone()));
     }

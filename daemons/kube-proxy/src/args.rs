@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use daemon::{CommonArgs, Threads, run_main};
 
 use crate::config::{ConfigError, File};
+use crate::upstream_flags::TABLES;
 
 /// The Kubernetes network proxy: makes Services reachable on this node.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "kube-proxy", version)]
+#[command(name = "kube-proxy", disable_version_flag = true)]
 pub struct Args {
     /// Path to a KubeProxyConfiguration (kubeproxy.config.k8s.io/v1alpha1).
     #[arg(long, value_name = "FILE")]
@@ -73,5 +74,5 @@ impl Args {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    run_main(args, Threads::One, |args: &Args| &args.common, crate::run)
+    run_main(args, Threads::One, TABLES, |args: &Args| &args.common, crate::run)
 }

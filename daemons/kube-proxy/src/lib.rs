@@ -16,6 +16,7 @@ pub mod ruleset;
 mod run;
 #[cfg(test)]
 mod trace;
+mod upstream_flags;
 pub mod writer;
 
 pub use args::{Args, main};

@@ -8,9 +8,11 @@ use std::time::Duration;
 use daemon::serving::ServingArgs;
 use daemon::{CommonArgs, Threads, run_main};
 
+use crate::upstream_flags::TABLES;
+
 /// The Kubernetes scheduler: chooses a node for every pod that has none.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "kube-scheduler", version)]
+#[command(name = "kube-scheduler", disable_version_flag = true)]
 pub struct Args {
     /// Path to a KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1).
     #[arg(long, value_name = "FILE")]
@@ -57,7 +59,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 /// The program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    run_main(args, Threads::One, |args: &Args| &args.common, crate::run)
+    run_main(args, Threads::One, TABLES, |args: &Args| &args.common, crate::run)
 }
 
 #[cfg(test)]

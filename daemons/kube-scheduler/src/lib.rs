@@ -26,6 +26,7 @@ mod run;
 pub mod scheduler;
 mod spread;
 pub mod testing;
+mod upstream_flags;
 pub mod world;
 
 pub use args::{Args, main};

@@ -66,7 +66,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         Some(path) => Client::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?,
         None => Client::in_cluster().context("no --kubeconfig, and not in a pod")?,
     };
-    if let Some((listener, tls)) = args.serving.open(SECURE_PORT).await? {
+    if let Some((listener, tls)) = args.serving.open(SECURE_PORT)? {
         tokio::spawn(endpoints::run(listener, Some(tls), Checks::new(), MetricsAccess::Certificate, shutdown.clone()));
     }
     let work = {

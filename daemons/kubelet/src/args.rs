@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// The node agent: runs the pods that are bound to this node, and those that it finds as files.
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "kubelet", version)]
+#[command(name = "kubelet", disable_version_flag = true)]
 pub struct Args {
     #[command(flatten)]
     pub common: daemon::CommonArgs,
@@ -72,6 +72,12 @@ pub struct Args {
     /// File with the private key that matches --tls-cert-file.
     #[arg(long, value_name = "FILE")]
     pub tls_private_key_file: Option<PathBuf>,
+    /// Minimum TLS version: VersionTLS10, VersionTLS11, VersionTLS12, VersionTLS13. Nothing below 1.2 is agreed to.
+    #[arg(long, value_name = "VERSION")]
+    pub tls_min_version: Option<String>,
+    /// Cipher suites for TLS 1.2, with Go's names, separated by commas.
+    #[arg(long, value_name = "SUITES", value_delimiter = ',')]
+    pub tls_cipher_suites: Vec<String>,
     /// Domain of this cluster, searched by pods.
     #[arg(long, value_name = "DOMAIN")]
     pub cluster_domain: Option<String>,

@@ -223,7 +223,7 @@ pub fn serving(agent: &Agent, client_cas: Vec<PathBuf>) -> Result<Arc<ServerTls>
             (path.clone(), path)
         }
     };
-    Ok(Arc::new(ServerTls::from_files(TlsFiles { certificate, key, client_cas })?))
+    Ok(Arc::new(ServerTls::from_files(TlsFiles { certificate, key, client_cas }, config.tls_offer.clone())?))
 }
 
 /// A certificate that is its own authority, until a signed one takes its place.

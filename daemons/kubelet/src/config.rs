@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use daemon::tls::TlsOffer;
+use daemon::tls_policy::TlsPolicy;
 use serde::Deserialize;
 
 use crate::args::Args;
@@ -23,6 +25,8 @@ struct File {
     read_only_port: Option<u16>,
     tls_cert_file: Option<PathBuf>,
     tls_private_key_file: Option<PathBuf>,
+    tls_cipher_suites: Vec<String>,
+    tls_min_version: String,
     rotate_certificates: Option<bool>,
     #[serde(rename = "serverTLSBootstrap")]
     server_tls_bootstrap: Option<bool>,
@@ -157,6 +161,7 @@ pub struct Config {
     pub healthz: Option<(IpAddr, u16)>,
     pub client_ca_file: Option<PathBuf>,
     pub tls_files: Option<(PathBuf, PathBuf)>,
+    pub tls_offer: TlsOffer,
     pub server_tls_bootstrap: bool,
     pub rotate_certificates: bool,
     pub anonymous: bool,
@@ -226,6 +231,9 @@ impl Config {
             (None, None) => None,
             _ => bail!("tlsCertFile and tlsPrivateKeyFile go together"),
         };
+        let min_version = args.tls_min_version.as_deref().unwrap_or(&file.tls_min_version);
+        let suites = if args.tls_cipher_suites.is_empty() { &file.tls_cipher_suites } else { &args.tls_cipher_suites };
+        let policy = TlsPolicy::parse(min_version, suites, &[]).map_err(anyhow::Error::msg)?;
         let authorization = match file.authorization.mode.as_deref() {
             Some("AlwaysAllow") => AuthorizationMode::AlwaysAllow,
             Some("Webhook") => AuthorizationMode::Webhook,
@@ -286,6 +294,7 @@ impl Config {
                 .or(file.authentication.x509.client_ca_file)
                 .filter(|p| !p.as_os_str().is_empty()),
             tls_files,
+            tls_offer: TlsOffer { policy, ..TlsOffer::default() },
             server_tls_bootstrap: args.rotate_server_certificates.or(file.server_tls_bootstrap).unwrap_or(false),
             // Certificates that are not renewed stop a node after a year: on unless switched off.
             rotate_certificates: args.rotate_certificates.or(file.rotate_certificates).unwrap_or(true),

@@ -34,6 +34,7 @@ mod server;
 mod stats;
 mod status;
 mod tokens;
+mod upstream_flags;
 mod volume;
 
 use std::ffi::OsString;
@@ -54,7 +55,7 @@ use node::machine::Machine;
 use runtime::client::Runtime;
 
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
-    daemon::run_main::<Args, _, _>(args, daemon::Threads::One, |a| &a.common, run)
+    daemon::run_main::<Args, _, _>(args, daemon::Threads::One, upstream_flags::TABLES, |a| &a.common, run)
 }
 
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {

@@ -4,6 +4,7 @@
 
 pub mod endpoints;
 pub mod feature_gates;
+pub mod flags;
 pub mod health;
 pub mod http;
 pub mod logging;
@@ -11,7 +12,9 @@ pub mod metrics;
 pub mod reload;
 pub mod serving;
 pub mod shutdown;
+pub mod sni;
 pub mod tls;
+pub mod tls_policy;
 pub mod zpages;
 
 use std::ffi::OsString;
@@ -35,14 +38,20 @@ pub struct CommonArgs {
     /// Log format: text or json.
     #[arg(long = "logging-format", default_value = "text", global = true, value_name = "FORMAT")]
     pub logging_format: logging::Format,
+    /// Metrics that are not shown, separated by commas.
+    #[arg(long, global = true, value_delimiter = ',', value_name = "NAMES")]
+    pub disabled_metrics: Vec<String>,
 }
 
 /// Parses flags, sets up logging, cryptography and signals, and runs the daemon until it ends or is told to.
+///
+/// `upstream` are flags that it takes, or refuses with a reason, beside those that `A` declares ([`flags`]).
 ///
 /// Exit codes: 0 after a requested shutdown, 1 after an error (printed once, with its chain), 2 for wrong flags.
 pub fn run_main<A, F, E>(
     args: impl Iterator<Item = OsString>,
     threads: Threads,
+    upstream: &[&[flags::Upstream]],
     common: fn(&A) -> &CommonArgs,
     run: fn(A, Shutdown) -> F,
 ) -> ExitCode
@@ -51,19 +60,32 @@ where
     F: Future<Output = Result<(), E>>,
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let command = A::command();
-    let parsed = command.clone().try_get_matches_from(args).and_then(|matches| {
+    let args: Vec<OsString> = args.collect();
+    if let Some(line) = flags::version(&args) {
+        println!("{line}");
+        return ExitCode::SUCCESS;
+    }
+    let mut tables = vec![flags::COMMON];
+    tables.extend(upstream);
+    let mut command = flags::add(A::command(), &tables);
+    let parsed = command.try_get_matches_from_mut(args).and_then(|matches| {
         zpages::note(&command, &matches);
-        A::from_arg_matches(&matches).map_err(|error| error.format(&mut A::command()))
+        let without_effect = flags::given(&matches, &tables);
+        let without_effect = without_effect.map_err(|why| command.error(clap::error::ErrorKind::UnknownArgument, why))?;
+        A::from_arg_matches(&matches).map(|args| (args, without_effect)).map_err(|error| error.format(&mut command))
     });
-    let args = match parsed {
-        Ok(args) => args,
+    let (args, without_effect) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
     logging::init(common(&args));
+    metrics::hide(&common(&args).disabled_metrics);
+    for (name, why) in without_effect {
+        tracing::info!("--{name} changes nothing: {why}");
+    }
     install_crypto();
     let mut builder = match threads {
         Threads::One => tokio::runtime::Builder::new_current_thread(),

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once, RwLock};
+use std::sync::{Arc, Mutex, Once, OnceLock, RwLock};
 
 /// More label combinations than this are counted together under empty labels.
 const SERIES_MAX: usize = 4096;
@@ -22,6 +22,25 @@ enum Metric {
 }
 
 static REGISTRY: Mutex<Vec<Metric>> = Mutex::new(Vec::new());
+
+/// Names that are left out; see [`hide`].
+static HIDDEN: OnceLock<Vec<String>> = OnceLock::new();
+
+/// Leaves metrics out of what is shown (`--disabled-metrics`). The first call counts.
+pub fn hide(names: &[String]) {
+    let _ = HIDDEN.set(names.to_vec());
+}
+
+impl Metric {
+    fn is_hidden(self) -> bool {
+        let name = match self {
+            Self::Counter(m) => m.0.name,
+            Self::Gauge(m) => m.0.name,
+            Self::Histogram(m) => m.family.name,
+        };
+        HIDDEN.get().is_some_and(|hidden| hidden.iter().any(|h| h == name))
+    }
+}
 
 fn register(metric: Metric) {
     REGISTRY.lock().unwrap_or_else(|e| e.into_inner()).push(metric);
@@ -176,7 +195,7 @@ impl Histogram {
 pub fn render() -> String {
     let mut out = String::new();
     let registry: Vec<Metric> = REGISTRY.lock().unwrap_or_else(|e| e.into_inner()).clone();
-    for metric in registry {
+    for metric in registry.into_iter().filter(|metric| !metric.is_hidden()) {
         match metric {
             Metric::Counter(m) => {
                 m.0.head(&mut out, "counter");

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
 use crate::reload::{RECHECK, Reloading};
+use crate::sni::{ByName, SniFiles};
+use crate::tls_policy::TlsPolicy;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -20,6 +23,8 @@ pub enum TlsError {
     Pair { path: PathBuf, source: rustls::Error },
     #[error("client CA {path} can't be used")]
     ClientCa { path: PathBuf, source: rustls::server::VerifierBuilderError },
+    #[error("the versions and cipher suites of TLS don't go together")]
+    Policy(#[source] rustls::Error),
     #[error("making a self-signed certificate")]
     SelfSigned(#[source] rcgen::Error),
 }
@@ -34,40 +39,70 @@ pub struct TlsFiles {
     pub client_cas: Vec<PathBuf>,
 }
 
-impl TlsFiles {
-    fn load(&self, alpn: &[&[u8]]) -> Result<ServerConfig, TlsError> {
-        let chain = read_certificates(&self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::Read { path: self.key.clone(), source })?;
-        build(chain, key, &self.client_cas, alpn, &self.certificate)
+/// What a server offers beside its own certificate.
+#[derive(Clone, Debug)]
+pub struct TlsOffer {
+    pub policy: TlsPolicy,
+    /// Certificates for other names.
+    pub sni: Vec<SniFiles>,
+    /// HTTP/2 beside HTTP/1.1.
+    pub http2: bool,
+}
+
+impl Default for TlsOffer {
+    fn default() -> Self {
+        Self { policy: TlsPolicy::default(), sni: Vec::new(), http2: true }
     }
 }
 
-fn build(
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-    client_cas: &[PathBuf],
-    alpn: &[&[u8]],
-    path: &Path,
-) -> Result<ServerConfig, TlsError> {
-    let builder = ServerConfig::builder();
-    let builder = if let Some(first) = client_cas.first() {
-        let mut roots = RootCertStore::empty();
-        for ca in client_cas {
-            for certificate in read_certificates(ca)? {
-                roots.add(certificate).map_err(|source| TlsError::Pair { path: ca.clone(), source })?;
+impl TlsOffer {
+    fn key(&self, certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+        let chain = read_certificates(certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsError::Read { path: key.to_owned(), source })?;
+        self.certified(chain, key, certificate)
+    }
+
+    fn certified(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+        path: &Path,
+    ) -> Result<CertifiedKey, TlsError> {
+        CertifiedKey::from_der(chain, key, &self.policy.provider)
+            .map_err(|source| TlsError::Pair { path: path.to_owned(), source })
+    }
+
+    fn build(&self, own: CertifiedKey, client_cas: &[PathBuf]) -> Result<ServerConfig, TlsError> {
+        let builder = ServerConfig::builder_with_provider(self.policy.provider.clone());
+        let builder = builder.with_protocol_versions(&self.policy.versions).map_err(TlsError::Policy)?;
+        let builder = if let Some(first) = client_cas.first() {
+            let mut roots = RootCertStore::empty();
+            for ca in client_cas {
+                for certificate in read_certificates(ca)? {
+                    roots.add(certificate).map_err(|source| TlsError::Pair { path: ca.clone(), source })?;
+                }
             }
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
+                .allow_unauthenticated()
+                .build()
+                .map_err(|source| TlsError::ClientCa { path: first.clone(), source })?;
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let mut by_name = ByName::new(Arc::new(own));
+        for SniFiles { certificate, key, names } in &self.sni {
+            by_name.add(names, &Arc::new(self.key(certificate, key)?));
         }
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots))
-            .allow_unauthenticated()
-            .build()
-            .map_err(|source| TlsError::ClientCa { path: first.clone(), source })?;
-        builder.with_client_cert_verifier(verifier)
-    } else {
-        builder.with_no_client_auth()
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|source| TlsError::Pair { path: path.to_owned(), source })?;
-    config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
-    Ok(config)
+        let mut config = builder.with_cert_resolver(Arc::new(by_name));
+        let protocols: &[&[u8]] = if self.http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+        config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+        Ok(config)
+    }
+
+    fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.sni.iter().flat_map(|files| [&files.certificate, &files.key])
+    }
 }
 
 /// All certificates of a PEM file; at least one.
@@ -85,27 +120,28 @@ pub struct ServerTls {
     config: Reloading<Arc<ServerConfig>>,
 }
 
-const ALPN: &[&[u8]] = &[b"h2", b"http/1.1"];
-
 impl ServerTls {
-    /// Reads the files; h2 and http/1.1 are offered.
-    pub fn from_files(files: TlsFiles) -> Result<Self, TlsError> {
-        let watched = [&files.certificate, &files.key].into_iter().chain(&files.client_cas).cloned().collect();
-        Ok(Self { config: Reloading::new(watched, RECHECK, move || files.load(ALPN).map(Arc::new))? })
+    /// Reads the files.
+    pub fn from_files(files: TlsFiles, offer: TlsOffer) -> Result<Self, TlsError> {
+        let own = [&files.certificate, &files.key].into_iter().chain(&files.client_cas);
+        let watched = own.chain(offer.files()).cloned().collect();
+        let load = move || offer.build(offer.key(&files.certificate, &files.key)?, &files.client_cas).map(Arc::new);
+        Ok(Self { config: Reloading::new(watched, RECHECK, load)? })
     }
 
     /// A certificate made for this process's life, as upstream's daemons do without `--tls-cert-file`.
-    pub fn self_signed(names: &[String], client_cas: Vec<PathBuf>) -> Result<Self, TlsError> {
+    pub fn self_signed(names: &[String], client_cas: Vec<PathBuf>, offer: TlsOffer) -> Result<Self, TlsError> {
         let key = rcgen::KeyPair::generate().map_err(TlsError::SelfSigned)?;
         let mut params = rcgen::CertificateParams::new(names.to_vec()).map_err(TlsError::SelfSigned)?;
         let common_name = names.first().map_or("localhost", String::as_str);
         params.distinguished_name.push(rcgen::DnType::CommonName, format!("{common_name}@self-signed"));
         let certificate = params.self_signed(&key).map_err(TlsError::SelfSigned)?.der().clone();
         let key = key.serialize_der();
-        let watched = client_cas.clone();
+        let watched = client_cas.iter().chain(offer.files()).cloned().collect();
         let load = move || {
             let key = PrivateKeyDer::Pkcs8(key.clone().into());
-            build(vec![certificate.clone()], key, &client_cas, ALPN, Path::new("self-signed")).map(Arc::new)
+            let own = offer.certified(vec![certificate.clone()], key, Path::new("self-signed"))?;
+            offer.build(own, &client_cas).map(Arc::new)
         };
         Ok(Self { config: Reloading::new(watched, RECHECK, load)? })
     }

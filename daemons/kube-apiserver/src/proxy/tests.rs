@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use daemon::tls::ServerTls;
+use daemon::tls::{ServerTls, TlsOffer};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
@@ -43,7 +43,7 @@ impl World {
         let shutdown = daemon::Shutdown::new();
         let kubelet = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let kubelet_port = kubelet.local_addr().unwrap().port();
-        let tls = ServerTls::self_signed(&["localhost".to_owned()], Vec::new()).unwrap();
+        let tls = ServerTls::self_signed(&["localhost".to_owned()], Vec::new(), TlsOffer::default()).unwrap();
         let limits = daemon::http::Limits::default();
         tokio::spawn(daemon::http::serve(kubelet, Some(Arc::new(tls)), limits, shutdown.clone(), fake_kubelet));
 

@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use daemon::http::{Limits, in_memory};
-use daemon::tls::{ServerTls, TlsFiles};
+use daemon::tls::{ServerTls, TlsFiles, TlsOffer};
 use http::Response;
 use http_body_util::{BodyExt, Full};
 use jiff::{SignedDuration, Timestamp};
@@ -45,7 +45,7 @@ impl Hook {
         let files = TlsFiles { certificate: directory.join("tls.crt"), key: directory.join("tls.key"), client_cas: Vec::new() };
         std::fs::write(&files.certificate, &issued.certificate_pem).unwrap();
         std::fs::write(&files.key, issued.key.pem()).unwrap();
-        let tls = ServerTls::from_files(files).unwrap();
+        let tls = ServerTls::from_files(files, TlsOffer::default()).unwrap();
         let listener = TcpListener::bind((ip, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let shutdown = daemon::Shutdown::new();
