@@ -24,6 +24,19 @@ pub struct Args {
     #[command(flatten)]
     pub tls: TlsArgs,
 
+    /// The name by which clients are told to find the server, instead of the address.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "HOST")]
+    pub external_hostname: String,
+    /// Whether the server's address is kept among the endpoints of the Service kubernetes: lease, or none.
+    #[arg(long, default_value = "lease", value_parser = ["lease", "none"], value_name = "TYPE")]
+    pub endpoint_reconciler_type: String,
+    /// Origins whose pages may ask, as regular expressions bound to the host's start and end.
+    #[arg(long, value_delimiter = ',', value_name = "PATTERNS")]
+    pub cors_allowed_origins: Vec<String>,
+    /// What the header Strict-Transport-Security says: max-age=SECONDS, includeSubDomains, preload.
+    #[arg(long, value_delimiter = ',', value_name = "DIRECTIVES")]
+    pub strict_transport_security_directives: Vec<String>,
+
     /// Where objects are kept: etcd3, or memory for tests.
     #[arg(long, default_value = "etcd3", value_name = "BACKEND")]
     pub storage_backend: StorageBackend,
@@ -36,6 +49,12 @@ pub struct Args {
     pub etcd_certfile: Option<PathBuf>,
     #[arg(long, value_name = "FILE")]
     pub etcd_keyfile: Option<PathBuf>,
+    /// How often history is taken out of the store; 0 for never.
+    #[arg(long, default_value = "5m", value_name = "DURATION")]
+    pub etcd_compaction_interval: String,
+    /// How long events are kept.
+    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    pub event_ttl: String,
 
     /// Which resources are encrypted in the store, and by which keys (EncryptionConfiguration).
     #[arg(long, value_name = "FILE")]
@@ -86,6 +105,9 @@ pub struct Args {
     pub api_audiences: Vec<String>,
     #[arg(long, value_name = "DURATION")]
     pub service_account_max_token_expiration: Option<String>,
+    /// Users by their tokens, as lines of CSV: token,user,uid,"group,group". Read once.
+    #[arg(long, value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
     /// Let tokens that were mounted into pods unasked live for a year, and note in the audit log who uses them so long.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub service_account_extend_token_expiration: bool,
@@ -128,9 +150,6 @@ pub struct Args {
     /// The version of TokenReview that it is asked with: v1 or v1beta1.
     #[arg(long, default_value = "v1beta1", value_parser = ["v1", "v1beta1"], value_name = "VERSION")]
     pub authentication_token_webhook_version: String,
-    /// Accepted for compatibility: what was accepted is remembered for 10 seconds.
-    #[arg(long, value_name = "DURATION", hide = true)]
-    pub authentication_token_webhook_cache_ttl: Option<String>,
 
     /// The authorizers in order, as a file (AuthorizationConfiguration).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["authorization_mode", "authorization_webhook_config_file"])]
@@ -157,6 +176,12 @@ pub struct Args {
     /// What admission plugins are told: an AdmissionConfiguration.
     #[arg(long, value_name = "FILE")]
     pub admission_control_config_file: Option<PathBuf>,
+    /// How long pods tolerate a node that is not ready, unless they say otherwise.
+    #[arg(long, default_value_t = 300, allow_negative_numbers = true, value_name = "SECONDS")]
+    pub default_not_ready_toleration_seconds: i64,
+    /// How long pods tolerate a node that does not answer, unless they say otherwise.
+    #[arg(long, default_value_t = 300, allow_negative_numbers = true, value_name = "SECONDS")]
+    pub default_unreachable_toleration_seconds: i64,
     /// Allow privileged containers.
     #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub allow_privileged: bool,
@@ -222,6 +247,9 @@ pub struct Args {
     /// How long a request may take, unless it is one that stays open.
     #[arg(long, default_value = "1m", value_name = "DURATION")]
     pub request_timeout: String,
+    /// How long a watch is kept open at least, unless it says otherwise; some are kept up to twice as long.
+    #[arg(long, default_value_t = 1800, value_name = "SECONDS")]
+    pub min_request_timeout: u64,
     /// How long the server goes on to serve after it was told to end and says that it is not ready.
     #[arg(long, default_value = "0s", value_name = "DURATION")]
     pub shutdown_delay_duration: String,
@@ -241,12 +269,9 @@ pub struct Args {
     /// Versions to serve beyond those that are by default (GROUP/VERSION=BOOL, api/beta=BOOL).
     #[arg(long, value_delimiter = ',', value_name = "VERSIONS")]
     pub runtime_config: Vec<String>,
-    /// Accepted for compatibility.
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
+    /// Send requests for aggregated servers to their pods rather than to their Service's address.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub enable_aggregator_routing: bool,
-    /// Accepted for compatibility.
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide = true)]
-    pub profiling: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -14,12 +14,14 @@ use jiff::Timestamp;
 use pki::{PublicKey, TokenSigner, TokenVerifier};
 use schema::{OnRequest, Serving};
 
+use crate::admission::{self, DefaultTolerationSeconds};
 use crate::aggregation::Access;
 use crate::args::{Args, AuthorizationMode, StorageBackend};
 use crate::authn::front_proxy::FrontProxy;
 use crate::authn::oidc::Issuers;
 use crate::authn::oidc::config::{Anonymous, Flags, parse as parse_authentication};
 use crate::authn::service_account::ServiceAccountTokens;
+use crate::authn::token_file::TokenFile;
 use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::x509::ClientCa;
 use crate::authz::Mode;
@@ -30,11 +32,13 @@ use crate::encryption::{self, Encryption};
 use crate::filters::audit::Audit;
 use crate::filters::audit::backend::{Batching, Log, Webhook};
 use crate::filters::audit::policy::Policy;
+use crate::filters::browser::Browsers;
 use crate::filters::fairness::Fairness;
 use crate::filters::rotating::Rotation;
 use crate::filters::spans::Tracer;
 use crate::filters::spans::config::TracingConfiguration;
 use crate::filters::spans::otlp::Exporter;
+use crate::registry::Terms;
 use crate::remote::Remote;
 use crate::runtime_config;
 use crate::server::{Authentication, Config, Goaway, KubeletAccess, Limits};
@@ -64,12 +68,12 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         modes_file: authorization_file(args)?,
         enable_admission: args.enable_admission_plugins.clone(),
         disable_admission: args.disable_admission_plugins.clone(),
-        admission: match &args.admission_control_config_file {
-            Some(path) => crate::admission::Configuration::load(path).context("--admission-control-config-file")?,
-            None => crate::admission::Configuration::default(),
-        },
+        admission: admission(args)?,
         services: services(args)?,
+        terms: terms(args)?,
         advertise: Some((address, args.secure_port)),
+        is_endpoint: args.endpoint_reconciler_type != "none",
+        external_name: Some(args.external_hostname.clone()).filter(|name| !name.is_empty()),
         authentication: authentication(args, signer.as_ref())?,
         token_signer: signer,
         token_lifetimes: Lifetimes {
@@ -84,6 +88,8 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
             goaway: Goaway::new(args.goaway_chance)
                 .with_context(|| format!("--goaway-chance can not be less than 0 or greater than {}", Goaway::CHANCE_MAX))?,
         },
+        browsers: Browsers::new(&args.strict_transport_security_directives, &args.cors_allowed_origins)
+            .map_err(anyhow::Error::msg)?,
         terminating,
         fairness: Fairness::new(args.max_requests_inflight, args.max_mutating_requests_inflight, request_timeout(args)?),
         kubelet: KubeletAccess {
@@ -100,6 +106,31 @@ pub async fn load(args: &Args, terminating: daemon::Shutdown) -> anyhow::Result<
         authentication_configmap: authentication_configmap(args)?,
         now: Timestamp::now,
     })
+}
+
+fn admission(args: &Args) -> anyhow::Result<admission::Configuration> {
+    let mut configuration = match &args.admission_control_config_file {
+        Some(path) => admission::Configuration::load(path).context("--admission-control-config-file")?,
+        None => admission::Configuration::default(),
+    };
+    let (not_ready, unreachable) = (args.default_not_ready_toleration_seconds, args.default_unreachable_toleration_seconds);
+    configuration.tolerations = DefaultTolerationSeconds { not_ready, unreachable };
+    Ok(configuration)
+}
+
+fn terms(args: &Args) -> anyhow::Result<Terms> {
+    let events = u64::try_from(seconds(&args.event_ttl)?).ok().filter(|seconds| *seconds > 0);
+    Ok(Terms {
+        events: Duration::from_secs(events.context("--event-ttl must be longer than a second")?),
+        watches: args.min_request_timeout,
+    })
+}
+
+/// `--etcd-compaction-interval`; none for never.
+pub fn compaction_interval(args: &Args) -> anyhow::Result<Option<Duration>> {
+    let seconds = u64::try_from(seconds(&args.etcd_compaction_interval)?)
+        .context("--etcd-compaction-interval can not be negative value")?;
+    Ok(Some(Duration::from_secs(seconds)).filter(|interval| !interval.is_zero()))
 }
 
 fn feature_gates(args: &Args) -> anyhow::Result<FeatureGates> {
@@ -309,6 +340,13 @@ fn authentication(args: &Args, signer: Option<&TokenSigner>) -> anyhow::Result<A
         client_ca,
         service_accounts,
         bootstrap_tokens: args.enable_bootstrap_token_auth,
+        token_file: match &args.token_auth_file {
+            Some(path) => {
+                let file = TokenFile::parse(&text(path)?);
+                Some(file.map_err(|why| anyhow::anyhow!("token file '{}' {why}", path.display()))?)
+            }
+            None => None,
+        },
         issuers,
         webhook,
         api_audiences,

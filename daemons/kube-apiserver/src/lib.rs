@@ -90,7 +90,9 @@ pub async fn run(args: Args, terminating: daemon::Shutdown) -> anyhow::Result<()
     });
     let limits = args.tls.limits();
     let server = ApiServer::start(config, shutdown.clone()).await?;
-    tokio::spawn(::store::compactor::run(server.server().registry.feed.clone(), ::store::compactor::INTERVAL));
+    if let Some(interval) = config::compaction_interval(&args)? {
+        tokio::spawn(::store::compactor::run(server.server().registry.feed.clone(), interval));
+    }
     tracing::info!(%address, "serving");
     daemon::http::serve(listener, Some(tls), limits, shutdown, move |request| {
         let server = server.clone();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use daemon::http::{ConnectionHandle, RemoteAddr};
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 use machinery::status::Status;
@@ -43,6 +43,13 @@ struct Trace {
 pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Response<Body> {
     let received = (server.now)();
     let (mut parts, body) = request.into_parts();
+    let origin = server.browsers.allowed(&parts.headers).cloned();
+    if server.browsers.is_preflight(&parts.method, &parts.headers) {
+        let mut response = Response::new(respond::full(""));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        server.browsers.tell(origin, response.headers_mut());
+        return response;
+    }
     // 1. What is asked: every later layer needs it.
     let query = parts.uri.query().unwrap_or_default();
     let info = Arc::new(RequestInfo::parse(&parts.method, parts.uri.path(), query));
@@ -101,6 +108,7 @@ pub async fn serve(server: Arc<Server>, request: Request<RequestBody>) -> Respon
     if let Some(class) = &trace.class {
         class.mark(response.headers_mut());
     }
+    server.browsers.tell(origin, response.headers_mut());
     measured.answered(code);
     if let Some(span) = &mut trace.span {
         span.answered(code);

@@ -23,6 +23,7 @@ use schema::Serving;
 use crate::admission;
 use crate::aggregation::{self, Aggregation};
 use crate::authn::oidc::Issuers;
+use crate::authn::token_file::TokenFile;
 use crate::authn::token_webhook::TokenWebhook;
 use crate::authn::user::User;
 use crate::authn::{Authenticator, last_used};
@@ -33,13 +34,14 @@ use crate::bootstrap;
 use crate::custom;
 use crate::encryption::kms::Plugins;
 use crate::filters::audit::Audit;
+use crate::filters::browser::Browsers;
 use crate::filters::fairness::{self, Fairness};
 use crate::filters::spans::Tracer;
 use crate::follow;
 use crate::lookup::Lookup;
 use crate::pipeline;
-use crate::registry::Registry;
 use crate::registry::hooks::Hooks;
+use crate::registry::{Registry, Terms};
 use crate::respond::{Body, BoxError};
 use crate::service_ip::ServiceNetwork;
 use crate::subresources::Lifetimes;
@@ -59,8 +61,13 @@ pub struct Config {
     pub disable_admission: Vec<String>,
     pub admission: admission::Configuration,
     pub services: ServiceNetwork,
+    pub terms: Terms,
     /// Where clients are told to find the server; none leaves the Service `kubernetes` alone.
     pub advertise: Option<(IpAddr, u16)>,
+    /// Whether this server's address is kept among the endpoints of the Service `kubernetes`.
+    pub is_endpoint: bool,
+    /// What clients are told instead of the address.
+    pub external_name: Option<String>,
     pub authentication: Authentication,
     pub token_signer: Option<TokenSigner>,
     pub token_lifetimes: Lifetimes,
@@ -68,6 +75,7 @@ pub struct Config {
     pub audit: Option<Audit>,
     pub tracer: Option<Tracer>,
     pub limits: Limits,
+    pub browsers: Browsers,
     /// Set off when the process is told to end: from then on the server is not ready, and still serves.
     pub terminating: daemon::Shutdown,
     pub fairness: Fairness,
@@ -86,6 +94,7 @@ pub struct Authentication {
     pub client_ca: Option<crate::authn::x509::ClientCa>,
     pub service_accounts: Option<crate::authn::service_account::ServiceAccountTokens>,
     pub bootstrap_tokens: bool,
+    pub token_file: Option<TokenFile>,
     pub issuers: Reloading<Issuers>,
     pub webhook: Option<TokenWebhook>,
     /// Audiences that mean this server.
@@ -100,6 +109,7 @@ impl Default for Authentication {
             client_ca: None,
             service_accounts: None,
             bootstrap_tokens: false,
+            token_file: None,
             issuers: Reloading::fixed(Issuers::none()),
             webhook: None,
             api_audiences: Vec::new(),
@@ -166,7 +176,10 @@ impl Config {
             admission: admission::Configuration::default(),
             // Both are constants that parse.
             services: ServiceNetwork { ranges: vec!["10.96.0.0/16".parse().expect("a range")], node_ports: 30000..=32767 },
+            terms: Terms::default(),
             advertise: None,
+            is_endpoint: true,
+            external_name: None,
             authentication: Authentication::default(),
             token_signer: None,
             token_lifetimes: Lifetimes::default(),
@@ -174,6 +187,7 @@ impl Config {
             audit: None,
             tracer: None,
             limits: Limits::default(),
+            browsers: Browsers::default(),
             terminating: daemon::Shutdown::new(),
             fairness: Fairness::new(400, 200, Duration::from_secs(60)),
             kubelet: KubeletAccess::default(),
@@ -193,6 +207,7 @@ pub struct Server {
     pub audit: Option<Arc<Audit>>,
     pub tracer: Option<Arc<Tracer>>,
     pub limits: Limits,
+    pub browsers: Browsers,
     pub checks: Checks,
     /// What other servers serve.
     pub aggregation: Aggregation,
@@ -232,7 +247,8 @@ impl ApiServer {
         let authorizer = Authorizer::new(modes, Local { node: Some(node.clone()), rbac: rbac.clone() });
         let admission =
             admission::Chain::new(&config.enable_admission, &config.disable_admission, &config.admission, &authorizer)?;
-        let registry = Arc::new(Registry::new(config.serving, config.storage, Hooks::new(config.services.clone()), admission));
+        let hooks = Hooks::new(config.services.clone());
+        let registry = Arc::new(Registry::new(config.serving, config.storage, hooks, admission, config.terms));
         registry.admission.connect(registry.clone());
         lookup.connect(registry.clone());
         let mut authenticator = Authenticator::new(registry.clone());
@@ -240,13 +256,13 @@ impl ApiServer {
         authenticator.client_ca = config.authentication.client_ca;
         authenticator.service_accounts = config.authentication.service_accounts;
         authenticator.bootstrap_tokens = config.authentication.bootstrap_tokens;
+        authenticator.token_file = config.authentication.token_file;
         authenticator.issuers = config.authentication.issuers;
         authenticator.webhook = config.authentication.webhook;
         authenticator.api_audiences = config.authentication.api_audiences;
         let (used, noted) = tokio::sync::mpsc::channel(last_used::WAITING_MAX);
         authenticator.used = Some(used);
-        let advertised =
-            config.advertise.map_or_else(|| "localhost".to_owned(), |(ip, port)| std::net::SocketAddr::new(ip, port).to_string());
+        let advertised = advertised(config.external_name, config.advertise);
         let jwks_uri = config.jwks_uri.unwrap_or_else(|| format!("https://{advertised}/openid/v1/jwks"));
         let server = Arc::new(Server {
             registry,
@@ -256,6 +272,7 @@ impl ApiServer {
             audit: config.audit.map(Arc::new),
             tracer: config.tracer.map(Arc::new),
             limits: config.limits,
+            browsers: config.browsers,
             checks: Checks::new(),
             aggregation: Aggregation::new(config.aggregation),
             token_signer: config.token_signer,
@@ -282,6 +299,7 @@ impl ApiServer {
             bootstrap::Facts {
                 services: config.services,
                 advertise: config.advertise,
+                is_endpoint: config.is_endpoint,
                 authentication_configmap: config.authentication_configmap,
                 gates: config.gates,
             },
@@ -347,6 +365,16 @@ impl ApiServer {
     }
 }
 
+/// `host:port` as clients are told: a name that has no port gets the server's.
+fn advertised(name: Option<String>, address: Option<(IpAddr, u16)>) -> String {
+    match (name, address) {
+        (Some(name), Some((_, port))) if !name.contains(':') => format!("{name}:{port}"),
+        (Some(name), _) => name,
+        (None, Some((ip, port))) => std::net::SocketAddr::new(ip, port).to_string(),
+        (None, None) => "localhost".to_owned(),
+    }
+}
+
 /// Whether the store answers. It is asked when somebody wants to know, at most every few seconds, and never waited for.
 fn add_store_check(server: &Arc<Server>) {
     const INTERVAL: Duration = Duration::from_secs(3);
@@ -391,6 +419,19 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_clients_are_told() {
+        let address = Some(("10.0.0.1".parse().unwrap(), 6443));
+        for (name, address, expected) in [
+            (None, None, "localhost"),
+            (None, address, "10.0.0.1:6443"),
+            (Some("api.example"), address, "api.example:6443"),
+            (Some("api.example:443"), address, "api.example:443"),
+        ] {
+            assert_eq!(advertised(name.map(str::to_owned), address), expected);
+        }
+    }
 
     #[test]
     fn chances() {

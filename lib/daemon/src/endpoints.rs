@@ -20,7 +20,47 @@ pub enum MetricsAccess {
     /// Whoever reaches the port: for ports on loopback.
     Anyone,
     /// Clients with a certificate of the cluster's authority in the group `system:masters` or `system:monitoring`.
-    Certificate,
+    Certificate(AlwaysAllowed),
+}
+
+/// The pages that anyone may read nevertheless.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AlwaysAllowed {
+    metrics: bool,
+    flagz: bool,
+    statusz: bool,
+}
+
+impl AlwaysAllowed {
+    /// `--authorization-always-allow-paths`: a `*` at the end of a path stands for any rest.
+    ///
+    /// # Errors
+    /// A `*` elsewhere. A list without a health endpoint: they are for everyone here.
+    pub fn parse(paths: &[String]) -> Result<Self, String> {
+        let wrong = |path: &&String| path.trim_end_matches('*').contains('*') || path.ends_with("**");
+        if let Some(path) = paths.iter().find(wrong) {
+            return Err(format!("only trailing * allowed in {path:?}"));
+        }
+        let covers = |wanted: &str| {
+            paths.iter().any(|path| {
+                let path = path.trim_start_matches('/');
+                path.strip_suffix('*').map_or(path == wanted, |prefix| wanted.starts_with(prefix))
+            })
+        };
+        if let Some(health) = ["healthz", "livez", "readyz"].into_iter().find(|path| !covers(path)) {
+            return Err(format!("/{health} is missing: health endpoints always answer everyone"));
+        }
+        Ok(Self { metrics: covers("metrics"), flagz: covers("flagz"), statusz: covers("statusz") })
+    }
+
+    fn covers(self, path: &str) -> bool {
+        match path {
+            "/metrics" => self.metrics,
+            "/flagz" => self.flagz,
+            "/statusz" => self.statusz,
+            _ => false,
+        }
+    }
 }
 
 /// Serves until shutdown.
@@ -76,7 +116,8 @@ fn allowed<B>(request: &Request<B>, access: MetricsAccess) -> bool {
     let certificate = || request.extensions().get::<PeerCertificates>()?.0.as_ref()?.first().cloned();
     match access {
         MetricsAccess::Anyone => true,
-        MetricsAccess::Certificate => certificate().is_some_and(|der| {
+        MetricsAccess::Certificate(always) if always.covers(request.uri().path()) => true,
+        MetricsAccess::Certificate(_) => certificate().is_some_and(|der| {
             x509_parser::parse_x509_certificate(&der).is_ok_and(|(_, c)| {
                 let groups: Vec<&str> = c.subject().iter_organization().filter_map(|o| o.as_str().ok()).collect();
                 groups.contains(&"system:masters") || groups.contains(&"system:monitoring")
@@ -104,18 +145,34 @@ mod tests {
 
     #[test]
     fn paths_and_access() {
+        let certificate = MetricsAccess::Certificate(AlwaysAllowed::default());
+        let scraped = MetricsAccess::Certificate(AlwaysAllowed { metrics: true, ..AlwaysAllowed::default() });
         for (method, uri, access, want) in [
-            (Method::GET, "/healthz", MetricsAccess::Certificate, 200),
-            (Method::GET, "/readyz?verbose", MetricsAccess::Certificate, 200),
+            (Method::GET, "/healthz", certificate, 200),
+            (Method::GET, "/readyz?verbose", certificate, 200),
             (Method::POST, "/healthz", MetricsAccess::Anyone, 405),
             (Method::GET, "/metrics", MetricsAccess::Anyone, 200),
-            (Method::GET, "/metrics", MetricsAccess::Certificate, 403),
+            (Method::GET, "/metrics", certificate, 403),
             (Method::GET, "/flagz", MetricsAccess::Anyone, 200),
             (Method::GET, "/statusz", MetricsAccess::Anyone, 200),
-            (Method::GET, "/flagz", MetricsAccess::Certificate, 403),
+            (Method::GET, "/flagz", certificate, 403),
+            (Method::GET, "/metrics", scraped, 200),
+            (Method::GET, "/flagz", scraped, 403),
             (Method::GET, "/debug/pprof", MetricsAccess::Anyone, 404),
         ] {
             assert_eq!(status(method.clone(), uri, access), want, "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn paths_that_are_always_allowed() {
+        let parse = |text: &str| AlwaysAllowed::parse(&text.split(',').map(str::to_owned).collect::<Vec<_>>());
+        let all = AlwaysAllowed { metrics: true, flagz: true, statusz: true };
+        assert_eq!(parse("/healthz,/readyz,/livez"), Ok(AlwaysAllowed::default()));
+        assert_eq!(parse("/healthz,/readyz,/livez,/metrics"), Ok(AlwaysAllowed { metrics: true, ..AlwaysAllowed::default() }));
+        assert_eq!(parse("/*"), Ok(all));
+        assert_eq!(parse("/healthz*,readyz,livez,/met*"), Ok(AlwaysAllowed { metrics: true, ..AlwaysAllowed::default() }));
+        assert_eq!(parse("/*z,/metrics").unwrap_err(), "only trailing * allowed in \"/*z\"");
+        assert!(parse("/healthz,/readyz").unwrap_err().contains("/livez is missing"));
     }
 }

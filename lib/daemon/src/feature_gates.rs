@@ -47,6 +47,11 @@ impl FeatureGates {
         *self.0.get(name).or_else(|| self.0.get(all)).unwrap_or(&gate.on)
     }
 
+    /// What was said, by name.
+    pub fn named(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.0.iter().map(|(name, on)| (name.as_str(), *on))
+    }
+
     /// The gates that were named and do nothing.
     pub fn unknown(&self) -> Vec<&str> {
         let known = |name: &str| matches!(name, "AllAlpha" | "AllBeta") || GATES.iter().any(|gate| gate.name == name);

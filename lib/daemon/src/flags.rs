@@ -171,6 +171,23 @@ pub(crate) fn version(args: &[OsString]) -> Option<String> {
     args.iter().skip(1).any(asks).then(|| format!("Kubernetes v{VERSION}"))
 }
 
+/// For tests of daemons: every flag of upstream's is declared or stands in a table, and no table names another one.
+///
+/// # Panics
+/// When that is not so; the message lists the flags. `names` has one on each line.
+pub fn assert_known(command: &Command, tables: &[&[Upstream]], names: &str) {
+    let of_tables = || tables.iter().copied().flatten().flat_map(|row| row.names).copied();
+    let known = |name: &str| {
+        command.get_arguments().any(|arg| arg.get_long() == Some(name))
+            || of_tables().chain(COMMON.iter().flat_map(|row| row.names).copied()).any(|known| known == name)
+            || matches!(name, "help" | "version")
+    };
+    let unknown: Vec<&str> = names.lines().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "flags of upstream's that are not known: {unknown:?}");
+    let invented: Vec<&str> = of_tables().filter(|name| !names.lines().any(|line| line == *name)).collect();
+    assert!(invented.is_empty(), "flags that upstream does not have: {invented:?}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

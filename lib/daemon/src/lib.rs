@@ -4,11 +4,13 @@
 
 pub mod endpoints;
 pub mod feature_gates;
+pub mod fields;
 pub mod flags;
 pub mod health;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod process;
 pub mod reload;
 pub mod serving;
 pub mod shutdown;

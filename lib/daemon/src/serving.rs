@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::ArgAction::Set;
 use tokio::net::{TcpListener, TcpSocket};
 
+use crate::endpoints::{AlwaysAllowed, MetricsAccess};
 use crate::feature_gates::parse_bool;
 use crate::http::Limits;
 use crate::sni::SniFiles;
@@ -60,6 +61,9 @@ pub struct ServingArgs {
     /// Any client with a certificate signed by one of the authorities in this file is authenticated by its common name.
     #[arg(long, value_name = "FILE")]
     pub client_ca_file: Option<PathBuf>,
+    /// Paths that need no authorization; a `*` at the end stands for any rest.
+    #[arg(long, value_delimiter = ',', default_value = "/healthz,/readyz,/livez", value_name = "PATHS")]
+    pub authorization_always_allow_paths: Vec<String>,
     #[command(flatten)]
     pub tls: TlsArgs,
 }
@@ -73,6 +77,8 @@ pub enum ServingError {
     HalfAPair,
     #[error("{0}")]
     Policy(String),
+    #[error("--authorization-always-allow-paths: {0}")]
+    AlwaysAllowed(String),
     #[error(transparent)]
     Tls(#[from] TlsError),
 }
@@ -125,6 +131,12 @@ impl TlsArgs {
 }
 
 impl ServingArgs {
+    /// Who may read what the port serves beside the health endpoints.
+    pub fn access(&self) -> Result<MetricsAccess, ServingError> {
+        let always = AlwaysAllowed::parse(&self.authorization_always_allow_paths);
+        always.map(MetricsAccess::Certificate).map_err(ServingError::AlwaysAllowed)
+    }
+
     /// Binds the port and loads or makes the certificate. `None` when the port is 0.
     pub fn open(&self, default_port: u16) -> Result<Option<(TcpListener, Arc<ServerTls>)>, ServingError> {
         let port = self.secure_port.unwrap_or(default_port);

@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::DefaultTolerationSeconds;
+
 /// The configuration of each plugin that has one, as its own file would hold it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Configuration(BTreeMap<String, Value>);
+pub struct Configuration {
+    told: BTreeMap<String, Value>,
+    /// What flags say instead of the file.
+    pub tolerations: DefaultTolerationSeconds,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigurationError {
@@ -44,12 +50,12 @@ impl Configuration {
             }
             all.insert(name, content);
         }
-        Ok(Self(all))
+        Ok(Self { told: all, ..Self::default() })
     }
 
     /// What a plugin is told; null when nothing.
     pub fn of(&self, plugin: &str) -> &Value {
-        self.0.get(plugin).unwrap_or(&Value::Null)
+        self.told.get(plugin).unwrap_or(&Value::Null)
     }
 }
 

@@ -52,6 +52,7 @@ use machinery::status::Status;
 use serde_json::Value;
 
 pub use self::configuration::Configuration;
+pub use self::default_tolerations::DefaultTolerationSeconds;
 pub use self::dynamic::Dynamic;
 use self::dynamic::{Mutation, Reinvocation, Validation};
 use self::metrics::{Measured, Step};

@@ -31,7 +31,7 @@ pub(super) fn statics(authorizer: &Authorizer, configuration: &Configuration) ->
         (Box::new(pod_security::PodSecurity::configured(configuration.of("PodSecurity"))), On),
         (Box::new(pod_node_selector::PodNodeSelector::configured(configuration.of("PodNodeSelector"))), Off),
         (Box::new(priority::Priority), On),
-        (Box::new(default_tolerations::DefaultTolerationSeconds), On),
+        (Box::new(configuration.tolerations), On),
         (
             Box::new(pod_toleration_restriction::PodTolerationRestriction::configured(
                 configuration.of("PodTolerationRestriction"),

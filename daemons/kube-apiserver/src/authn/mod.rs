@@ -10,6 +10,7 @@ pub mod legacy_token;
 pub mod oidc;
 pub mod service_account;
 mod token_cache;
+pub mod token_file;
 pub mod token_webhook;
 pub mod user;
 pub mod x509;
@@ -29,6 +30,7 @@ use self::legacy_token::Used;
 use self::oidc::Issuers;
 use self::service_account::{Accepted, Notes, ServiceAccountTokens};
 use self::token_cache::TokenCache;
+use self::token_file::TokenFile;
 use self::token_webhook::TokenWebhook;
 use self::user::User;
 use self::x509::ClientCa;
@@ -43,6 +45,7 @@ pub struct Authenticator {
     pub client_ca: Option<ClientCa>,
     pub service_accounts: Option<ServiceAccountTokens>,
     pub bootstrap_tokens: bool,
+    pub token_file: Option<TokenFile>,
     pub issuers: Reloading<Issuers>,
     pub webhook: Option<TokenWebhook>,
     /// Audiences that mean this server.
@@ -74,6 +77,7 @@ impl Authenticator {
             client_ca: None,
             service_accounts: None,
             bootstrap_tokens: false,
+            token_file: None,
             issuers: Reloading::fixed(Issuers::none()),
             webhook: None,
             api_audiences: Vec::new(),
@@ -148,9 +152,9 @@ impl Authenticator {
             }
             return verdict.result;
         }
-        if self.bootstrap_tokens
-            && let Some(user) = bootstrap_token::authenticate(token, self.lookup.as_ref(), now)
-        {
+        let listed = self.token_file.as_ref().and_then(|file| file.user(token)).cloned();
+        let bootstrap = || bootstrap_token::authenticate(token, self.lookup.as_ref(), now).filter(|_| self.bootstrap_tokens);
+        if let Some(user) = listed.or_else(bootstrap) {
             let audiences: Vec<String> = wanted.iter().filter(|a| self.api_audiences.contains(a)).cloned().collect();
             if audiences.is_empty() == wanted.is_empty() {
                 return Ok(Accepted { user, audiences, expires: i64::MAX, notes: Notes::default() });

@@ -28,8 +28,7 @@ pub(super) async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Stat
         new
     };
     super::reconcile(server, "", "services", &service, &ports).await?;
-    // An address that only this host knows is no endpoint.
-    let Some((address, port)) = facts.advertise.filter(|(address, _)| !address.is_loopback()) else { return Ok(()) };
+    let Some((address, port)) = endpoint(facts) else { return Ok(()) };
     let storage = server.registry.feed.storage();
     peers::renew(storage.as_ref(), address).await.map_err(unavailable)?;
     let mut servers = peers::alive(storage.as_ref()).await.map_err(unavailable)?;
@@ -39,9 +38,14 @@ pub(super) async fn reconcile(server: &Server, facts: &Facts) -> Result<(), Stat
     publish(server, &servers, port).await
 }
 
+/// This server as an endpoint. An address that only this host knows is none.
+fn endpoint(facts: &Facts) -> Option<(IpAddr, u16)> {
+    facts.advertise.filter(|(address, _)| facts.is_endpoint && !address.is_loopback())
+}
+
 /// This server goes: if there are others, they are the endpoints from now on. The last one stays, for it comes back.
 pub(super) async fn leave(server: &Server, facts: &Facts) -> Result<(), Status> {
-    let Some((address, port)) = facts.advertise.filter(|(address, _)| !address.is_loopback()) else { return Ok(()) };
+    let Some((address, port)) = endpoint(facts) else { return Ok(()) };
     let storage = server.registry.feed.storage();
     peers::leave(storage.as_ref(), address).await.map_err(unavailable)?;
     let others = peers::alive(storage.as_ref()).await.map_err(unavailable)?;

@@ -29,6 +29,8 @@ use crate::service_ip::ServiceNetwork;
 pub struct Facts {
     pub services: ServiceNetwork,
     pub advertise: Option<(IpAddr, u16)>,
+    /// Whether that address is an endpoint of the Service `kubernetes`.
+    pub is_endpoint: bool,
     pub authentication_configmap: Vec<(String, String)>,
     pub gates: FeatureGates,
 }

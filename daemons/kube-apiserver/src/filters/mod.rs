@@ -1,6 +1,7 @@
 //! The layers around a request that are neither authentication nor authorization.
 
 pub mod audit;
+pub mod browser;
 pub mod compress;
 pub mod deadline;
 pub mod fairness;

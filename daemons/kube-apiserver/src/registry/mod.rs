@@ -24,6 +24,7 @@ pub mod watch;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ::store::{Feed, Storage};
 use arc_swap::ArcSwap;
@@ -171,6 +172,21 @@ impl Context {
     }
 }
 
+/// How long things last that nobody ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// `--event-ttl`.
+    pub events: Duration,
+    /// `--min-request-timeout`: a watch without `timeoutSeconds` lasts between one and two times this, in seconds.
+    pub watches: u64,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { events: Duration::from_secs(3600), watches: 1800 }
+    }
+}
+
 /// Every resource that is served, and what all verbs share.
 pub struct Registry {
     /// The versions of built-in resources.
@@ -181,12 +197,19 @@ pub struct Registry {
     stores: Mutex<HashMap<(String, String), Arc<ResourceStore>>>,
     pub hooks: hooks::Hooks,
     pub admission: crate::admission::Chain,
+    pub terms: Terms,
     random: uid::Random,
 }
 
 impl Registry {
     /// A registry of the built-in resources that are served.
-    pub fn new(serving: Serving, storage: Arc<dyn Storage>, hooks: hooks::Hooks, admission: crate::admission::Chain) -> Self {
+    pub fn new(
+        serving: Serving,
+        storage: Arc<dyn Storage>,
+        hooks: hooks::Hooks,
+        admission: crate::admission::Chain,
+        terms: Terms,
+    ) -> Self {
         let registry = Self {
             serving,
             feed: Feed::start(storage),
@@ -194,6 +217,7 @@ impl Registry {
             stores: Mutex::default(),
             hooks,
             admission,
+            terms,
             random: uid::Random::default(),
         };
         let mut table = Table::default();
@@ -207,7 +231,8 @@ impl Registry {
     fn builtin(&self, resource: &Resource) -> Served {
         let strategy = crate::kinds::strategy(resource);
         let stored = convert::stored_as(resource);
-        let store = self.store_of(&stored.group, &stored.plural, || ResourceStore::builtin(&self.feed, stored));
+        let store =
+            self.store_of(&stored.group, &stored.plural, || ResourceStore::builtin(&self.feed, stored, self.terms.events));
         Served { resource: resource.clone(), strategy, store, types: TypeSource::Builtin, conversion: None }
     }
 

@@ -17,7 +17,6 @@ use crate::metrics;
 
 /// How long a read waits for a revision that is not here yet.
 pub const FRESHNESS_WAIT: Duration = Duration::from_secs(3);
-const EVENT_TTL: Duration = Duration::from_secs(3600);
 
 /// Where the objects of one resource are, in the one version they are stored in.
 pub struct ResourceStore {
@@ -55,9 +54,9 @@ impl EntryExt for Entry {
 }
 
 impl ResourceStore {
-    pub fn builtin(feed: &Feed, resource: &Resource) -> Self {
+    pub fn builtin(feed: &Feed, resource: &Resource, events_last: Duration) -> Self {
         let strategy = crate::kinds::strategy(resource);
-        let ttl = (resource.kind == "Event").then_some(EVENT_TTL);
+        let ttl = (resource.kind == "Event").then_some(events_last);
         let empty = strategy.selectable_fields(&Value::Null);
         let selectable = empty.into_iter().map(|(name, _)| name.to_owned()).collect();
         let mut config = Config::new(move |bytes| {

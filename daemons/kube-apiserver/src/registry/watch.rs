@@ -17,8 +17,6 @@ use super::{Registry, Served};
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
 /// The last bookmark comes so long before the end.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// Without `timeoutSeconds` a watch lasts between one and two times this.
-const DEFAULT_SECONDS: u64 = 1800;
 /// Events handed on at once.
 const BATCH: usize = 128;
 
@@ -99,7 +97,8 @@ impl Registry {
             Start::After(revision) => (Vec::new(), revision),
             Start::Now => (Vec::new(), served.store.recent().await?.revision()),
         };
-        let seconds = options.timeout_seconds.unwrap_or_else(|| DEFAULT_SECONDS + self.random() % DEFAULT_SECONDS);
+        let shortest = self.terms.watches.max(1);
+        let seconds = options.timeout_seconds.unwrap_or_else(|| shortest.saturating_add(self.random() % shortest));
         let now = Instant::now();
         let watcher = match served.store.cache.watch(after).await {
             Ok(watcher) => watcher,

@@ -6,6 +6,7 @@ mod api;
 mod conversion;
 mod crd;
 mod cve;
+mod flags;
 mod harness;
 mod identity;
 mod kms;
