@@ -227,6 +227,11 @@ pub struct Args {
     /// How large the audit log gets before it is put aside.
     #[arg(long, value_name = "MEGABYTES")]
     pub audit_log_maxsize: Option<u32>,
+    /// Leave out of events of the audit log what was asked and answered, when they are larger than the next flag says.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub audit_log_truncate_enabled: bool,
+    #[arg(long, default_value_t = 102_400, value_name = "BYTES")]
+    pub audit_log_truncate_max_event_size: usize,
 
     /// The server that collects audit events, as a kubeconfig.
     #[arg(long, value_name = "FILE")]
@@ -243,6 +248,15 @@ pub struct Args {
     /// How long events wait for others to be sent with.
     #[arg(long, default_value = "30s", value_name = "DURATION")]
     pub audit_webhook_batch_max_wait: String,
+
+    /// Leave out of events what was asked and answered, when they are larger than the next flag says.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub audit_webhook_truncate_enabled: bool,
+    #[arg(long, default_value_t = 102_400, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_event_size: usize,
+    /// How large a batch may get then, before it is split.
+    #[arg(long, default_value_t = 10_485_760, value_name = "BYTES")]
+    pub audit_webhook_truncate_max_batch_size: usize,
 
     /// How long a request may take, unless it is one that stays open.
     #[arg(long, default_value = "1m", value_name = "DURATION")]

@@ -32,6 +32,7 @@ use crate::encryption::{self, Encryption};
 use crate::filters::audit::Audit;
 use crate::filters::audit::backend::{Batching, Log, Webhook};
 use crate::filters::audit::policy::Policy;
+use crate::filters::audit::truncate::Truncation;
 use crate::filters::browser::Browsers;
 use crate::filters::fairness::Fairness;
 use crate::filters::rotating::Rotation;
@@ -428,7 +429,10 @@ fn audit(args: &Args) -> anyhow::Result<Option<Audit>> {
         kept_max: args.audit_log_maxbackup.unwrap_or(default.kept_max),
         age_max: args.audit_log_maxage.filter(|days| *days > 0).map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)),
     };
-    let log = args.audit_log_path.as_deref().map(|path| Log::open(path, rotation)).transpose()?;
+    let of_log = args
+        .audit_log_truncate_enabled
+        .then_some(Truncation { event_bytes_max: args.audit_log_truncate_max_event_size, batch_bytes_max: usize::MAX });
+    let log = args.audit_log_path.as_deref().map(|path| Log::open(path, rotation, of_log)).transpose()?;
     let batching = Batching {
         buffer: args.audit_webhook_batch_buffer_size,
         events_max: args.audit_webhook_batch_max_size,
@@ -437,7 +441,11 @@ fn audit(args: &Args) -> anyhow::Result<Option<Audit>> {
     let webhook = match &args.audit_webhook_config_file {
         Some(path) => {
             let remote = Remote::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?;
-            Some(Webhook::start(remote, batching))
+            let truncation = args.audit_webhook_truncate_enabled.then_some(Truncation {
+                event_bytes_max: args.audit_webhook_truncate_max_event_size,
+                batch_bytes_max: args.audit_webhook_truncate_max_batch_size,
+            });
+            Some(Webhook::start(remote, batching, truncation))
         }
         None => None,
     };

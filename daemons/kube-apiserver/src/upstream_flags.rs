@@ -6,7 +6,12 @@ pub(crate) const TABLES: &[&[Upstream]] = &[SECURE_PORT, WITHOUT_EFFECT, ONE_WAY
 
 const WITHOUT_EFFECT: &[Upstream] = &[
     Upstream {
-        names: &["audit-log-batch-buffer-size", "audit-log-batch-max-size", "audit-log-batch-max-wait"],
+        names: &[
+            "audit-log-batch-buffer-size",
+            "audit-log-batch-max-size",
+            "audit-log-batch-max-wait",
+            "audit-log-truncate-max-batch-size",
+        ],
         takes: Takes::Text,
         why: "each event is written to the log at once",
     },
@@ -24,16 +29,6 @@ const WITHOUT_EFFECT: &[Upstream] = &[
         ],
         takes: Takes::Text,
         why: "batches are sent no faster than ten a second",
-    },
-    Upstream {
-        names: &[
-            "audit-log-truncate-max-batch-size",
-            "audit-log-truncate-max-event-size",
-            "audit-webhook-truncate-max-batch-size",
-            "audit-webhook-truncate-max-event-size",
-        ],
-        takes: Takes::Text,
-        why: "events are not truncated",
     },
     Upstream {
         names: &["audit-webhook-initial-backoff"],
@@ -101,11 +96,6 @@ const ONE_WAY: &[Upstream] = &[
         names: &["audit-log-mode"],
         takes: Takes::Only(&["blocking", "batch"]),
         why: "each event is written to the log at once",
-    },
-    Upstream {
-        names: &["audit-log-truncate-enabled", "audit-webhook-truncate-enabled"],
-        takes: Takes::Only(&["false"]),
-        why: "events are not truncated",
     },
     Upstream {
         names: &["audit-log-version", "audit-webhook-version"],

@@ -1,5 +1,6 @@
 //! Where audit events go: a log file, and a server that collects them.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::truncate::Truncation;
 use crate::filters::rotating::{RotatingFile, Rotation};
 use crate::remote::Remote;
 
@@ -20,7 +22,21 @@ static ERRORS: Counter = Counter::new(
 );
 
 /// Lines of JSON.
-pub struct Log(Mutex<Box<dyn Write + Send>>);
+pub struct Log {
+    output: Mutex<Box<dyn Write + Send>>,
+    truncation: Option<Truncation>,
+}
+
+/// The event within the bounds there are; one that cannot be is counted and lost.
+fn within(truncation: Option<Truncation>, event: &Value) -> Option<Cow<'_, Value>> {
+    let Some(truncation) = truncation else { return Some(Cow::Borrowed(event)) };
+    let truncated = truncation.of(event);
+    if truncated.is_none() {
+        ERRORS.inc(&["truncate"]);
+        tracing::warn!("an audit event is too large even after truncating");
+    }
+    truncated
+}
 
 #[derive(Debug, thiserror::Error)]
 #[error("opening the audit log {path}")]
@@ -31,22 +47,23 @@ pub struct OpenError {
 
 impl Log {
     /// `-` is standard output.
-    pub fn open(path: &str, rotation: Rotation) -> Result<Self, OpenError> {
+    pub fn open(path: &str, rotation: Rotation, truncation: Option<Truncation>) -> Result<Self, OpenError> {
         if path == "-" {
-            return Ok(Self::to(std::io::stdout()));
+            return Ok(Self { truncation, ..Self::to(std::io::stdout()) });
         }
         let open = RotatingFile::open(Path::new(path), rotation);
-        Ok(Self::to(open.map_err(|source| OpenError { path: path.to_owned(), source })?))
+        Ok(Self { truncation, ..Self::to(open.map_err(|source| OpenError { path: path.to_owned(), source })?) })
     }
 
     pub fn to(output: impl Write + Send + 'static) -> Self {
-        Self(Mutex::new(Box::new(output)))
+        Self { output: Mutex::new(Box::new(output)), truncation: None }
     }
 
     pub fn write(&self, event: &Value) {
+        let Some(event) = within(self.truncation, event) else { return };
         let mut line = event.to_string();
         line.push('\n');
-        let mut output = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        let mut output = self.output.lock().unwrap_or_else(|e| e.into_inner());
         if let Err(error) = output.write_all(line.as_bytes()).and_then(|()| output.flush()) {
             ERRORS.inc(&["log"]);
             tracing::warn!(%error, "writing the audit log");
@@ -70,7 +87,10 @@ impl Default for Batching {
 }
 
 /// A server that takes EventLists.
-pub struct Webhook(mpsc::Sender<Value>);
+pub struct Webhook {
+    events: mpsc::Sender<Value>,
+    truncation: Option<Truncation>,
+}
 
 const SEND_LIMIT: Duration = Duration::from_secs(30);
 /// Batches follow each other no faster than this, so that a burst of requests does not become one of batches.
@@ -78,27 +98,34 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 impl Webhook {
     /// Sends until the webhook is dropped; what waits then is sent still.
-    pub fn start(remote: Remote, batching: Batching) -> Self {
+    pub fn start(remote: Remote, batching: Batching, truncation: Option<Truncation>) -> Self {
         let (sender, receiver) = mpsc::channel(batching.buffer.max(1));
-        tokio::spawn(send(remote, batching, receiver));
-        Self(sender)
+        tokio::spawn(send(remote, batching, truncation, receiver));
+        Self { events: sender, truncation }
     }
 
     pub fn write(&self, event: &Value) {
-        if self.0.try_send(event.clone()).is_err() {
+        let Some(event) = within(self.truncation, event) else { return };
+        if self.events.try_send(event.into_owned()).is_err() {
             ERRORS.inc(&["buffered"]);
         }
     }
 }
 
-async fn send(remote: Remote, batching: Batching, mut events: mpsc::Receiver<Value>) {
+async fn send(remote: Remote, batching: Batching, truncation: Option<Truncation>, mut events: mpsc::Receiver<Value>) {
     while let Some(batch) = gather(&mut events, batching).await {
-        let list = json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": batch});
-        if let Err(error) = remote.ask(&list, SEND_LIMIT).await {
-            ERRORS.add(&["webhook"], batch_len(&list));
-            tracing::warn!(%error, "sending audit events");
+        let batches = match truncation {
+            Some(truncation) => truncation.batches(batch),
+            None => vec![batch],
+        };
+        for batch in batches {
+            let list = json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": batch});
+            if let Err(error) = remote.ask(&list, SEND_LIMIT).await {
+                ERRORS.add(&["webhook"], batch_len(&list));
+                tracing::warn!(%error, "sending audit events");
+            }
+            tokio::time::sleep(INTERVAL).await;
         }
-        tokio::time::sleep(INTERVAL).await;
     }
 }
 
@@ -144,7 +171,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_buffer_loses_events_and_holds_nobody_up() {
         let (sender, _receiver) = mpsc::channel(1);
-        let webhook = Webhook(sender);
+        let webhook = Webhook { events: sender, truncation: None };
         webhook.write(&json!(1));
         webhook.write(&json!(2));
         assert!(daemon::metrics::render().contains("apiserver_audit_error_total{plugin=\"buffered\"} 1"));

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod event;
 pub mod policy;
+pub mod truncate;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
