@@ -1,10 +1,13 @@
 //! `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1), as kubeadm writes it, and what flags add to it.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use daemon::feature_gates::FeatureGates;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::model::Cidr;
 use crate::rules::LocalTraffic;
@@ -16,6 +19,8 @@ pub enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("parsing {path}: {message}")]
     Parse { path: PathBuf, message: String },
+    #[error("the flags: {0}")]
+    Flags(String),
     #[error("{path}: expected kind KubeProxyConfiguration of kubeproxy.config.k8s.io/v1alpha1, found {found}")]
     Kind { path: PathBuf, found: String },
     #[error("{field}: {message}")]
@@ -44,14 +49,14 @@ pub struct File {
     pub bind_address_hard_fail: bool,
     pub config_sync_period: String,
     pub enable_profiling: bool,
-    pub feature_gates: Option<serde_json::Value>,
-    pub iptables: serde_json::Value,
-    pub ipvs: serde_json::Value,
-    pub logging: serde_json::Value,
+    pub feature_gates: BTreeMap<String, bool>,
+    pub iptables: Value,
+    pub ipvs: Value,
+    pub logging: Value,
     pub oom_score_adj: Option<i32>,
     pub port_range: String,
     pub show_hidden_metrics_for_version: String,
-    pub winkernel: serde_json::Value,
+    pub winkernel: Value,
     pub windows_run_as_service: bool,
 }
 
@@ -120,6 +125,12 @@ pub struct Configuration {
     /// The shortest pause between two writes.
     pub pause: Duration,
     pub conntrack: Vec<(&'static str, u64)>,
+    /// The node's own address of this family, whatever its object tells.
+    pub bind_address: Option<IpAddr>,
+    /// A port that can't be listened on ends the proxy.
+    pub hard_fail: bool,
+    pub oom_score_adj: Option<i32>,
+    pub feature_gates: FeatureGates,
 }
 
 const DEFAULT_PAUSE: Duration = Duration::from_millis(100);
@@ -129,13 +140,17 @@ impl File {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let parse = |message: String| ConfigError::Parse { path: path.to_owned(), message };
         let value = machinery::yaml::to_value(&text).map_err(|e| parse(e.to_string()))?;
-        // `null` stands for "not given" anywhere in upstream's files.
-        let file: Self = serde_json::from_value(without_nulls(value)).map_err(|e| parse(e.to_string()))?;
+        let file = Self::parse(value).map_err(parse)?;
         if file.kind != "KubeProxyConfiguration" || file.api_version != "kubeproxy.config.k8s.io/v1alpha1" {
             let found = format!("{} of {}", file.kind, file.api_version);
             return Err(ConfigError::Kind { path: path.to_owned(), found });
         }
         Ok(file)
+    }
+
+    pub(crate) fn parse(value: Value) -> Result<Self, String> {
+        // `null` stands for "not given" anywhere in upstream's files.
+        serde_json::from_value(without_nulls(value)).map_err(|error| error.to_string())
     }
 
     /// Checks every field. `hostname` is this host's, for a file that overrides nothing.
@@ -183,7 +198,28 @@ impl File {
             node_port_addresses,
             pause: duration("nftables.minSyncPeriod", &self.nftables.min_sync_period)?.unwrap_or(DEFAULT_PAUSE),
             conntrack: self.conntrack.sysctls(cores)?,
+            bind_address: self.bind_address()?,
+            hard_fail: self.bind_address_hard_fail,
+            oom_score_adj: self.oom_score_adj,
+            feature_gates: self.feature_gates()?,
         })
+    }
+}
+
+impl File {
+    /// All interfaces stand for none in particular.
+    fn bind_address(&self) -> Result<Option<IpAddr>, ConfigError> {
+        if self.bind_address.is_empty() {
+            return Ok(None);
+        }
+        let wrong =
+            |_| ConfigError::Field { field: "bindAddress", message: format!("{:?} is not an address", self.bind_address) };
+        Ok(Some(self.bind_address.parse::<IpAddr>().map_err(wrong)?).filter(|ip| !ip.is_unspecified()))
+    }
+
+    fn feature_gates(&self) -> Result<FeatureGates, ConfigError> {
+        let items: Vec<String> = self.feature_gates.iter().map(|(name, on)| format!("{name}={on}")).collect();
+        FeatureGates::parse(&items).map_err(|message| ConfigError::Field { field: "featureGates", message })
     }
 }
 
@@ -214,11 +250,9 @@ impl Conntrack {
     }
 }
 
-fn without_nulls(value: serde_json::Value) -> serde_json::Value {
+fn without_nulls(value: Value) -> Value {
     match value {
-        serde_json::Value::Object(map) => {
-            map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect()
-        }
+        Value::Object(map) => map.into_iter().filter(|(_, v)| !v.is_null()).map(|(k, v)| (k, without_nulls(v))).collect(),
         other => other,
     }
 }
@@ -251,8 +285,8 @@ mod tests {
 
     fn check(body: &str) -> Result<Configuration, String> {
         let text = format!("apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n{body}");
-        let value = without_nulls(machinery::yaml::to_value(&text).unwrap());
-        serde_json::from_value::<File>(value).map_err(|e| e.to_string())?.check("Host\n", 2).map_err(|e| e.to_string())
+        let value = machinery::yaml::to_value(&text).unwrap();
+        File::parse(value)?.check("Host\n", 2).map_err(|e| e.to_string())
     }
 
     /// What kubeadm leaves in its ConfigMap.

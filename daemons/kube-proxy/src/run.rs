@@ -1,7 +1,7 @@
 //! The shell: informers in, transactions out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use anyhow::Context;
 use api::Meta;
 use api::core::{Node, Service};
 use api::discovery::EndpointSlice;
+use client::kubeconfig::Kubeconfig;
 use client::{Change, Client, Informer, InformerConfig};
 use daemon::endpoints::{self, MetricsAccess};
 use daemon::health::Checks;
@@ -64,24 +65,80 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").context("reading the host's name")?;
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let config = args.file()?.check(&hostname, cores)?;
-    let client = match args.kubeconfig.as_ref().or(config.kubeconfig.as_ref()) {
-        Some(path) => Client::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?,
-        None => Client::in_cluster().context("no kubeconfig, and not in a pod")?,
-    };
-    let health = Health::new();
-    if let Some(address) = config.healthz {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for /healthz"))?;
-        tokio::spawn(health.clone().serve(listener, shutdown.clone()));
+    if !config.feature_gates.unknown().is_empty() {
+        tracing::info!(gates = config.feature_gates.unknown().join(","), "these feature gates do nothing here");
     }
-    if let Some(address) = config.metrics {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address} for /metrics"))?;
-        tokio::spawn(endpoints::run(listener, None, Checks::new(), MetricsAccess::Anyone, shutdown.clone()));
+    if let Some(score) = config.oom_score_adj {
+        daemon::process::set_oom_score_adj(score);
     }
     set_sysctls(&config.conntrack);
+    if args.init_only {
+        return Ok(());
+    }
+    let client = client(&args, &config)?;
+    let health = Health::new();
+    if let Some(address) = config.healthz {
+        let (health, shutdown) = (health.clone(), shutdown.clone());
+        listen(address, config.hard_fail, move |listener| health.serve(listener, shutdown)).await?;
+    }
+    if let Some(address) = config.metrics {
+        let shutdown = shutdown.clone();
+        let serve = move |listener| endpoints::run(listener, None, Checks::new(), MetricsAccess::Anyone, shutdown);
+        listen(address, config.hard_fail, serve).await?;
+    }
     tokio::select! {
         () = proxy(client, config, health) => {}
         () = shutdown.requested() => {}
     }
+    Ok(())
+}
+
+/// The client of the kubeconfig, of the flag or of the file, or else of the pod's service account.
+fn client(args: &Args, config: &Configuration) -> anyhow::Result<Client> {
+    let path = args.kubeconfig().or(config.kubeconfig.as_deref());
+    let master = args.master.as_ref().filter(|url| !url.is_empty());
+    let Some(path) = path else {
+        anyhow::ensure!(master.is_none(), "--master needs a --kubeconfig: it has the credentials");
+        return Client::in_cluster().context("no kubeconfig, and not in a pod");
+    };
+    let mut kubeconfig = Kubeconfig::read(path)?;
+    if let Some(url) = master {
+        kubeconfig.clusters.iter_mut().for_each(|named| named.cluster.server.clone_from(url));
+    }
+    let config = client::Config::from_loaded(&kubeconfig, None).with_context(|| format!("reading {}", path.display()))?;
+    Ok(Client::new(config))
+}
+
+/// How long after a port could not be listened on it is tried again.
+const LISTEN_AGAIN: Duration = Duration::from_secs(5);
+
+/// Serves on an address in the background.
+///
+/// # Errors
+/// It can't be listened on, and that is to end the proxy; else it is tried until it can.
+async fn listen<F>(
+    address: SocketAddr,
+    hard_fail: bool,
+    serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut bound = TcpListener::bind(address).await;
+    if hard_fail && let Err(error) = bound {
+        return Err(error).with_context(|| format!("listening on {address}"));
+    }
+    tokio::spawn(async move {
+        let listener = loop {
+            match bound {
+                Ok(listener) => break listener,
+                Err(error) => tracing::error!(%address, %error, "this port is not served yet"),
+            }
+            tokio::time::sleep(LISTEN_AGAIN).await;
+            bound = TcpListener::bind(address).await;
+        };
+        serve(listener).await;
+    });
     Ok(())
 }
 
@@ -221,10 +278,16 @@ fn surroundings(config: &Configuration, node: &NodeFacts) -> Surroundings {
         mark: config.mark,
         node_port_addresses: match &config.node_port_addresses {
             NodePortAddresses::All => Vec::new(),
-            NodePortAddresses::Primary => node.addresses.iter().map(host).collect(),
+            NodePortAddresses::Primary => primary_addresses(config.bind_address, &node.addresses).iter().map(host).collect(),
             NodePortAddresses::Within(cidrs) => cidrs.clone(),
         },
     }
+}
+
+/// The node's addresses, of which the configuration's takes the place of those of its family.
+fn primary_addresses(own: Option<IpAddr>, told: &[IpAddr]) -> Vec<IpAddr> {
+    let of_other_family = told.iter().copied().filter(|ip| own.is_none_or(|own| own.is_ipv4() != ip.is_ipv4()));
+    own.into_iter().chain(of_other_family).collect()
 }
 
 /// IPv4, and IPv6 where the kernel has it.
@@ -365,6 +428,26 @@ async fn write(side: &mut Side) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bind_address_is_the_nodes_own() {
+        let ips = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let told = ips(&["10.0.0.1", "fd00::1"]);
+        assert_eq!(primary_addresses(None, &told), told);
+        assert_eq!(primary_addresses(Some("10.0.0.9".parse().unwrap()), &told), ips(&["10.0.0.9", "fd00::1"]));
+        assert_eq!(primary_addresses(Some("fd00::9".parse().unwrap()), &told), ips(&["fd00::9", "10.0.0.1"]));
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        assert!(listen(address, true, |_| async {}).await.unwrap_err().to_string().contains("listening on"));
+        let (tell, told) = tokio::sync::oneshot::channel();
+        listen(address, false, |_| async move { tell.send(()).unwrap() }).await.unwrap();
+        drop(taken);
+        tokio::time::timeout(2 * LISTEN_AGAIN, told).await.unwrap().unwrap();
+    }
 
     #[test]
     fn what_a_node_says() {

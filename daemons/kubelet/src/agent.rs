@@ -82,10 +82,11 @@ pub struct Agent {
 impl Agent {
     pub fn new(config: Config, machine: Machine, runtime: Runtime, cgroups: Cgroups) -> Arc<Self> {
         let images = Images::new(config.parallel_pulls_max);
-        let host_ips = if config.node_ips.is_empty() {
-            crate::node::machine::default_address().into_iter().collect()
-        } else {
+        let host_ips = if config.has_node_ip() {
             config.node_ips.clone()
+        } else {
+            let prefers_v6 = config.node_ips.first().is_some_and(IpAddr::is_ipv6);
+            crate::node::machine::default_address(prefers_v6).into_iter().collect()
         };
         Arc::new(Self {
             config,

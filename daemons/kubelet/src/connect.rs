@@ -124,9 +124,13 @@ async fn remove_foreign_mirrors(agent: &Arc<Agent>, api: &Arc<Api>) {
 /// The server on 10250, and the read-only one when it is asked for.
 pub async fn serve(agent: Arc<Agent>, client: Option<Client>, shutdown: Shutdown) -> Result<()> {
     use crate::config::AuthorizationMode;
-    use crate::server::{self, Access, Authorization};
+    use crate::server::{self, Access, Authorization, Debugging};
     use anyhow::Context as _;
     let config = &agent.config;
+    if !config.enable_server {
+        shutdown.requested().await;
+        return Ok(());
+    }
     let client_cas: Vec<_> = config.client_ca_file.iter().cloned().collect();
     let tls = certificates::serving(&agent, client_cas)?;
     if config.server_tls_bootstrap
@@ -156,6 +160,7 @@ pub async fn serve(agent: Arc<Agent>, client: Option<Client>, shutdown: Shutdown
     let address = std::net::SocketAddr::new(config.address, config.port);
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     tracing::info!(%address, "serving");
-    server::run(listener, tls, Arc::new(access), backend, shutdown).await;
+    let debugging = if config.debugging_handlers { Debugging::On } else { Debugging::Off };
+    server::run(listener, tls, Arc::new(access), debugging, backend, shutdown).await;
     Ok(())
 }

@@ -23,6 +23,7 @@ mod cgroup;
 mod config;
 mod connect;
 mod gc;
+mod lock_file;
 mod node;
 mod objects;
 mod orphans;
@@ -59,11 +60,18 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {
-    let config = Config::load(&args)?;
+    let mut config = Config::load(&args)?;
     let machine = Machine::read();
-    if config.fail_swap_on && machine.swap_bytes > 0 {
-        bail!("running with swap on is not supported: disable swap, or set failSwapOn to false");
-    }
+    config.max_pods = config.pods_max(machine.cpus);
+    check_host(&config, &machine)?;
+    prepare_process(&config);
+    let lock = match &config.lock_file {
+        None => lock_file::Lock::default(),
+        Some(path) => tokio::select! {
+            lock = lock_file::Lock::acquire(path, config.exit_on_lock_contention) => lock?,
+            () = shutdown.requested() => return Ok(()),
+        },
+    };
     for directory in [config.root_dir.join("pods"), config.cert_dir.clone(), config.log_dir.clone()] {
         std::fs::create_dir_all(&directory).with_context(|| format!("making {}", directory.display()))?;
     }
@@ -73,7 +81,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {
     if shutdown.is_requested() {
         return Ok(());
     }
-    let cgroups = cgroup::Cgroups::new(driver, config.cgroups_per_qos, config.cpu_quota);
+    let cgroups = cgroup::Cgroups::new(driver, config.cgroups_per_qos, config.cpu_quota, config.pod_pids_max);
     let agent = Agent::new(config, machine, runtime, cgroups);
     agent.cgroups.ensure_classes(&[], agent.allocatable()["cpu"]).await.context("making the cgroups of pods")?;
     let last_list = Arc::new(pleg::LastList::new(None));
@@ -115,8 +123,43 @@ pub async fn run(args: Args, shutdown: Shutdown) -> Result<()> {
     tokio::select! {
         result = serve => result,
         () = collect => Ok(()),
+        () = lock.contended() => bail!("another process opened the lock file"),
         // Pods outlive their kubelet: nothing is stopped here.
         () = shutdown.requested() => Ok(()),
+    }
+}
+
+/// Refuses a host that the configuration does not want.
+fn check_host(config: &Config, machine: &Machine) -> Result<()> {
+    if config.fail_swap_on && machine.swap_bytes > 0 {
+        bail!("running with swap on is not supported: disable swap, or set failSwapOn to false");
+    }
+    if config.fail_cgroup_v1 && !cgroup::is_v2() {
+        bail!("kubelet is configured to not run on a host using cgroup v1: use cgroup v2, or set failCgroupV1 to false");
+    }
+    if config.protect_kernel_defaults {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/{name}")).ok();
+        let wrong: Vec<String> = node::tunables::deviations(read).iter().map(ToString::to_string).collect();
+        if !wrong.is_empty() {
+            bail!("protectKernelDefaults: [{}]", wrong.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// What the configuration says of this process.
+fn prepare_process(config: &Config) {
+    if !config.feature_gates.unknown().is_empty() {
+        tracing::info!(gates = config.feature_gates.unknown().join(","), "these feature gates do nothing here");
+    }
+    if let Some(score) = config.oom_score_adj {
+        daemon::process::set_oom_score_adj(score);
+    }
+    if let Some(files) = config.open_files_max {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum: Some(files) }) {
+            tracing::warn!(files, %error, "the number of open files stays as it is");
+        }
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) fn ensure(path: &str, limits: Limits, v2: bool) -> Result<(), CgroupE
         other => other.map_err(failed(&file)),
     };
     let memory = limits.memory.map(|m| m.to_string());
+    let pids = limits.pids.map_or_else(|| "max".to_owned(), |p| p.to_string());
     if v2 {
         let mut above = PathBuf::from(ROOT);
         for part in path.split('/').filter(|p| !p.is_empty()) {
@@ -55,7 +56,8 @@ pub(super) fn ensure(path: &str, limits: Limits, v2: bool) -> Result<(), CgroupE
         }
         let quota = limits.cpu_quota.map_or_else(|| "max".to_owned(), |q| q.to_string());
         write(above.join("cpu.max"), format!("{quota} {}", qos::CPU_PERIOD))?;
-        return write(above.join("memory.max"), memory.unwrap_or_else(|| "max".to_owned()));
+        write(above.join("memory.max"), memory.unwrap_or_else(|| "max".to_owned()))?;
+        return write(above.join("pids.max"), pids);
     }
     for controller in CONTROLLERS {
         let tree = Path::new(ROOT).join(controller);
@@ -76,7 +78,7 @@ pub(super) fn ensure(path: &str, limits: Limits, v2: bool) -> Result<(), CgroupE
     if let Some(memory) = memory {
         write(file("memory", "memory.limit_in_bytes"), memory)?;
     }
-    Ok(())
+    write(file("pids", "pids.max"), pids)
 }
 
 /// Removes the cgroup and those beneath it that hold no process.

@@ -31,6 +31,8 @@ pub struct Limits {
     /// Microseconds in each period of [`qos::CPU_PERIOD`].
     pub cpu_quota: Option<i64>,
     pub memory: Option<i64>,
+    /// Processes.
+    pub pids: Option<i64>,
 }
 
 pub struct Cgroups {
@@ -38,9 +40,16 @@ pub struct Cgroups {
     pub v2: bool,
     enabled: bool,
     quota: bool,
+    /// For each pod.
+    pids: Option<i64>,
     bus: systemd::Bus,
     /// What the burstable class was given last.
     burstable: Mutex<Option<i64>>,
+}
+
+/// Whether the host has one tree of cgroups, and not one for each controller.
+pub fn is_v2() -> bool {
+    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// A cgroup by its parts: `["kubepods", "burstable", "pod1234"]`.
@@ -75,9 +84,8 @@ fn file_path(parts: &[String]) -> String {
 }
 
 impl Cgroups {
-    pub fn new(driver: CgroupDriver, enabled: bool, quota: bool) -> Self {
-        let v2 = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-        Self { driver, v2, enabled, quota, bus: systemd::Bus::default(), burstable: Mutex::new(None) }
+    pub fn new(driver: CgroupDriver, enabled: bool, quota: bool, pids: Option<i64>) -> Self {
+        Self { driver, v2: is_v2(), enabled, quota, pids, bus: systemd::Bus::default(), burstable: Mutex::new(None) }
     }
 
     fn path(&self, parts: &[String]) -> String {
@@ -128,7 +136,12 @@ impl Cgroups {
         let Amounts { cpu, .. } = qos::pod_amounts(pod, qos::requests);
         let limits = qos::pod_limits(pod);
         let quota = qos::cpu_quota(limits.cpu).filter(|_| self.quota);
-        let limits = Limits { cpu_shares: Some(qos::cpu_shares(cpu.unwrap_or(0))), cpu_quota: quota, memory: limits.memory };
+        let limits = Limits {
+            cpu_shares: Some(qos::cpu_shares(cpu.unwrap_or(0))),
+            cpu_quota: quota,
+            memory: limits.memory,
+            pids: self.pids,
+        };
         self.ensure(&parts(Some(qos::qos(pod)), Some(pod.uid())), limits).await
     }
 

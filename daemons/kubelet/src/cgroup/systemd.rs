@@ -90,5 +90,6 @@ fn properties(limits: Limits, v2: bool) -> Vec<(&'static str, Value<'static>)> {
     list.push(("CPUQuotaPerSecUSec", Value::U64(quota.unwrap_or(u64::MAX))));
     let memory = limits.memory.and_then(|m| u64::try_from(m).ok()).unwrap_or(u64::MAX);
     list.push((if v2 { "MemoryMax" } else { "MemoryLimit" }, Value::U64(memory)));
+    list.push(("TasksMax", Value::U64(limits.pids.and_then(|p| u64::try_from(p).ok()).unwrap_or(u64::MAX))));
     list
 }

@@ -57,9 +57,13 @@ fn pretty_name(text: &str) -> String {
     if value.is_empty() { "Linux".to_owned() } else { value.to_owned() }
 }
 
-/// The address from which this host reaches others; nothing is sent.
-pub fn default_address() -> Option<IpAddr> {
-    for (bind, far) in [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")] {
+/// The address from which this host reaches others, of the other family when it has none of the preferred; nothing is sent.
+pub fn default_address(prefers_v6: bool) -> Option<IpAddr> {
+    let mut ways = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+    if prefers_v6 {
+        ways.reverse();
+    }
+    for (bind, far) in ways {
         let Ok(socket) = UdpSocket::bind(bind) else { continue };
         if socket.connect(far).is_ok()
             && let Ok(local) = socket.local_addr()

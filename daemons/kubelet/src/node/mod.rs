@@ -1,5 +1,8 @@
-//! The node object: what the machine is ([`machine`]), how it is ([`status`]), and telling the API of it ([`report`]).
+//! The node object: what the machine is ([`machine`], [`tunables`]), how it is ([`status`], [`pressure`]), and telling the API of it
+//! ([`report`]).
 
 pub mod machine;
+pub mod pressure;
 pub mod report;
 pub mod status;
+pub mod tunables;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use api::Kind as _;
 use api::coordination::{Lease, LeaseSpec};
-use api::core::{ContainerImage, Node, NodeSpec, NodeStatus};
+use api::core::{ContainerImage, Node, NodeSpec, NodeStatus, Taint};
 use api::metav1::{MicroTime, ObjectMeta, OwnerReference};
 use client::events::EventType;
 use client::{Client, Patch, PatchParams};
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::machine;
+use super::pressure::Pressure;
 use super::status::{self, Health, RuntimeFacts};
 use crate::agent::{Agent, Api};
 use crate::pleg;
@@ -36,6 +37,29 @@ fn labels(agent: &Agent) -> BTreeMap<String, String> {
     .collect();
     labels.extend(agent.config.node_labels.clone());
     labels
+}
+
+/// What others are told about the node beside its status.
+fn annotations(agent: &Agent) -> BTreeMap<String, String> {
+    let mut annotations =
+        BTreeMap::from([("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())]);
+    if agent.config.external_cloud_provider && agent.config.has_node_ip() {
+        let addresses: Vec<String> = agent.config.node_ips.iter().map(ToString::to_string).collect();
+        annotations.insert("alpha.kubernetes.io/provided-node-ip".to_owned(), addresses.join(","));
+    }
+    annotations
+}
+
+/// The taints that were asked for, and the one that a cloud's controller takes away when it knows the node.
+fn taints(agent: &Agent) -> Vec<Taint> {
+    let mut taints = agent.config.taints.clone();
+    taints.extend(agent.config.external_cloud_provider.then(|| Taint {
+        key: "node.cloudprovider.kubernetes.io/uninitialized".to_owned(),
+        value: Some("true".to_owned()),
+        effect: "NoSchedule".to_owned(),
+        time_added: None,
+    }));
+    taints
 }
 
 /// Makes the node object, or brings the labels of one that is there up to date. Tries until it succeeds.
@@ -64,11 +88,11 @@ async fn try_register(agent: &Arc<Agent>, client: &Client) -> Result<(), client:
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             labels: Some(labels(agent)),
-            annotations: Some([("volumes.kubernetes.io/controller-managed-attach-detach".to_owned(), "true".to_owned())].into()),
+            annotations: Some(annotations(agent)),
             ..ObjectMeta::default()
         },
         spec: Some(NodeSpec {
-            taints: (!agent.config.taints.is_empty()).then(|| agent.config.taints.clone()),
+            taints: Some(taints(agent)).filter(|taints| !taints.is_empty()),
             provider_id: agent.config.provider_id.clone(),
             ..NodeSpec::default()
         }),
@@ -78,11 +102,14 @@ async fn try_register(agent: &Arc<Agent>, client: &Client) -> Result<(), client:
         Ok(_) => Ok(()),
         Err(error) if error.is_already_exists() => {
             let found: Node = client.get("", name).await?;
-            let present = found.metadata.labels.unwrap_or_default();
-            let missing: BTreeMap<String, String> =
-                labels(agent).into_iter().filter(|(k, v)| present.get(k) != Some(v)).collect();
-            if !missing.is_empty() {
-                let patch = json!({"metadata": {"labels": missing}});
+            let missing = |wanted: BTreeMap<String, String>, present: Option<BTreeMap<String, String>>| {
+                let present = present.unwrap_or_default();
+                wanted.into_iter().filter(|(k, v)| present.get(k) != Some(v)).collect::<BTreeMap<String, String>>()
+            };
+            let labels = missing(labels(agent), found.metadata.labels);
+            let annotations = missing(annotations(agent), found.metadata.annotations);
+            if !labels.is_empty() || !annotations.is_empty() {
+                let patch = json!({"metadata": {"labels": labels, "annotations": annotations}});
                 client.patch::<Node>("", name, &Patch::Strategic(patch), &PatchParams::default()).await?;
             }
             Ok(())
@@ -148,13 +175,20 @@ fn health(agent: &Agent, last_list: &pleg::LastList) -> Health {
 }
 
 fn make(agent: &Agent, facts: &RuntimeFacts, health: &Health, before: Option<&NodeStatus>) -> NodeStatus {
-    status::status(&agent.config, &agent.machine, facts, &agent.host_ips.load(), health, before, Timestamp::now())
+    let mut status =
+        status::status(&agent.config, &agent.machine, facts, &agent.host_ips.load(), health, before, Timestamp::now());
+    if agent.config.external_cloud_provider {
+        let node = agent.api().and_then(|api| api.node.get("", &agent.config.node_name)?.parse().ok()?.status);
+        status.addresses = status::addresses_in_a_cloud(node.as_ref(), status.addresses, agent.config.has_node_ip());
+    }
+    status
 }
 
 /// Keeps the status true: written when it changed, and from time to time.
 pub async fn statuses(agent: Arc<Agent>, api: Arc<Api>, last_list: Arc<pleg::LastList>) {
     let mut told: Option<(NodeStatus, Instant)> = None;
     let mut seen_ready = None;
+    let (mut memory, mut disk) = (Pressure::default(), Pressure::default());
     let mut facts = self::facts(&agent).await;
     let mut facts_at = Instant::now();
     loop {
@@ -162,7 +196,10 @@ pub async fn statuses(agent: Arc<Agent>, api: Arc<Api>, last_list: Arc<pleg::Las
             facts = self::facts(&agent).await;
             facts_at = Instant::now();
         }
-        let health = health(&agent, &last_list);
+        let mut health = health(&agent, &last_list);
+        let period = agent.config.pressure_transition;
+        health.memory_pressure = memory.tell(health.memory_pressure, Instant::now(), period);
+        health.disk_pressure = disk.tell(health.disk_pressure, Instant::now(), period);
         let before = told.as_ref().map(|(s, _)| s.clone()).or_else(|| {
             let node = api.node.get("", &agent.config.node_name)?;
             node.parse().ok()?.status

@@ -30,9 +30,6 @@ pub struct RuntimeFacts {
     pub storage_bytes: i64,
 }
 
-/// Images beyond this many, largest first, are not told of.
-const IMAGES_MAX: usize = 50;
-
 fn reserved(config: &Config, resource: &str) -> i64 {
     let of = |list: &BTreeMap<String, String>| -> i64 {
         let Some(text) = list.get(resource) else { return 0 };
@@ -98,7 +95,7 @@ pub fn status(
         - threshold(config, "nodefs.available", runtime.storage_bytes);
     let mut images = runtime.images.clone();
     images.sort_by_key(|i| std::cmp::Reverse(i.size_bytes));
-    images.truncate(IMAGES_MAX);
+    images.truncate(config.status_images_max);
     let address = |kind: &str, address: String| NodeAddress { type_: kind.to_owned(), address };
     let mut all: Vec<NodeAddress> = addresses.iter().map(|ip| address("InternalIP", ip.to_string())).collect();
     all.push(address("Hostname", config.node_name.clone()));
@@ -169,6 +166,13 @@ fn conditions(health: &Health, before: Option<&NodeStatus>, now: Timestamp) -> V
     ]
 }
 
+/// The addresses to write on a node whose cloud's controller tells them: our own until it has, where --node-ip says which; `None`
+/// leaves what the object has.
+pub fn addresses_in_a_cloud(found: Option<&NodeStatus>, own: Option<Vec<NodeAddress>>, chosen: bool) -> Option<Vec<NodeAddress>> {
+    let told = found.and_then(|s| s.addresses.as_ref()).is_some_and(|addresses| !addresses.is_empty());
+    own.filter(|_| chosen && !told)
+}
+
 /// Whether two statuses differ in more than their heartbeats.
 pub fn differs(a: &NodeStatus, b: &NodeStatus) -> bool {
     let quiet = |s: &NodeStatus| {
@@ -202,6 +206,18 @@ mod tests {
         let (capacity, room) = (s.capacity.unwrap(), s.allocatable.unwrap());
         assert_eq!((capacity["cpu"].0.as_str(), capacity["memory"].0.as_str()), ("2", "1048576Ki"));
         assert_eq!((room["memory"].0.as_str(), room["ephemeral-storage"].0.as_str()), ("946176Ki", "94371840"));
+    }
+
+    #[test]
+    fn a_clouds_addresses_stay() {
+        let own = made(&Health::default(), None, 0);
+        let check = |found: Option<&NodeStatus>, chosen: bool, want: bool| {
+            assert_eq!(addresses_in_a_cloud(found, own.addresses.clone(), chosen).is_some(), want, "{chosen}");
+        };
+        check(None, true, true);
+        check(None, false, false);
+        check(Some(&NodeStatus::default()), true, true);
+        check(Some(&own), true, false);
     }
 
     #[test]

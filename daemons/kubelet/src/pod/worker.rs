@@ -35,8 +35,6 @@ pub enum Wish {
     End,
 }
 
-/// Looked at again after this long even when nothing tells of a change.
-const RESYNC: Duration = Duration::from_secs(60);
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(3);
 
@@ -148,7 +146,9 @@ impl Worker {
         let until = |t: Timestamp| Duration::try_from(t.duration_since(now)).unwrap_or(Duration::from_millis(100));
         let token = self.agent.api().and_then(|api| api.tokens.next_renewal(self.pod.uid()));
         let deadline = self.deadline();
-        [self.next, token, deadline].into_iter().flatten().map(until).fold(RESYNC, Duration::min).max(Duration::from_millis(100))
+        // Looked at again after this long even when nothing tells of a change.
+        let resync = self.agent.config.sync_frequency;
+        [self.next, token, deadline].into_iter().flatten().map(until).fold(resync, Duration::min).max(Duration::from_millis(100))
     }
 
     fn deadline(&self) -> Option<Timestamp> {

@@ -84,18 +84,26 @@ pub(crate) trait Backend: Send + Sync + 'static {
     fn is_running(&self, container_id: &str) -> bool;
 }
 
+/// `enableDebuggingHandlers`: whether requests may reach into pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Debugging {
+    On,
+    Off,
+}
+
 /// Serves on `listener` until shutdown.
 pub(crate) async fn run(
     listener: TcpListener,
     tls: Arc<ServerTls>,
     access: Arc<Access>,
+    debugging: Debugging,
     backend: Arc<dyn Backend>,
     shutdown: Shutdown,
 ) {
     let limits = Limits { connections_max: 2000, ..Limits::default() };
     daemon::http::serve(listener, Some(tls), limits, shutdown, move |request| {
         let (access, backend) = (access.clone(), backend.clone());
-        async move { answer(request, Some(&access), backend).await.unwrap_or_else(|status| failure(&status)) }
+        async move { answer(request, Some(&access), debugging, backend).await.unwrap_or_else(|status| failure(&status)) }
     })
     .await;
 }
@@ -106,7 +114,7 @@ pub(crate) async fn run_read_only(address: SocketAddr, backend: Arc<dyn Backend>
     let limits = Limits { connections_max: 256, ..Limits::default() };
     daemon::http::serve(listener, None, limits, shutdown, move |request| {
         let backend = backend.clone();
-        async move { answer(request, None, backend).await.unwrap_or_else(|status| failure(&status)) }
+        async move { answer(request, None, Debugging::Off, backend).await.unwrap_or_else(|status| failure(&status)) }
     })
     .await;
     Ok(())
@@ -115,6 +123,7 @@ pub(crate) async fn run_read_only(address: SocketAddr, backend: Arc<dyn Backend>
 async fn answer(
     request: Request<Incoming>,
     access: Option<&Access>,
+    debugging: Debugging,
     backend: Arc<dyn Backend>,
 ) -> Result<Response<Body>, Status> {
     let route = Route::parse(request.method(), request.uri().path(), request.uri().query().unwrap_or_default())?;
@@ -122,6 +131,9 @@ async fn answer(
         Some(access) => access.check(request.headers(), request.extensions(), &route).await?,
         None if route.is_read_only() => {}
         None => return Err(Status::no_such_path()),
+    }
+    if debugging == Debugging::Off && route.is_debugging() {
+        return Err(Status { message: "Debug endpoints are disabled.".to_owned(), ..Status::method_not_served() });
     }
     match route.action {
         Action::Healthz => Ok(text("ok".into())),

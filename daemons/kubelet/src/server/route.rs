@@ -72,6 +72,11 @@ impl Route {
         }
     }
 
+    /// Reaches into pods: what `enableDebuggingHandlers` switches off.
+    pub(crate) fn is_debugging(&self) -> bool {
+        matches!(self.action, Action::Logs { .. } | Action::Exec { .. } | Action::Attach { .. } | Action::PortForward { .. })
+    }
+
     /// Served on the port without authentication.
     pub(crate) fn is_read_only(&self) -> bool {
         matches!(self.action, Action::Healthz | Action::Pods | Action::Metrics | Action::ResourceMetrics | Action::Summary)
