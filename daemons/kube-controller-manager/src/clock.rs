@@ -48,6 +48,18 @@ pub(crate) fn since(then: Timestamp, now: Timestamp) -> Duration {
     until(now, then)
 }
 
+/// `at` plus `duration`, at the end of time when out of range.
+pub(crate) fn plus(at: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    at.checked_add(duration).unwrap_or(Timestamp::MAX)
+}
+
+/// `at` less `duration`, at the beginning of time when out of range.
+pub(crate) fn minus(at: Timestamp, duration: Duration) -> Timestamp {
+    let duration = SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    at.checked_sub(duration).unwrap_or(Timestamp::MIN)
+}
+
 /// `at` plus whole seconds, at the end of time when out of range.
 pub(crate) fn plus_seconds(at: Timestamp, seconds: i64) -> Timestamp {
     at.checked_add(SignedDuration::from_secs(seconds)).unwrap_or(Timestamp::MAX)

@@ -62,11 +62,11 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use client::lease::{self, LeaseConfig};
 use client::{Client, Config};
-use daemon::endpoints::MetricsAccess;
 use daemon::feature_gates::FeatureGates;
 use daemon::health::{Checks, Scope};
 use daemon::{Shutdown, Threads};
@@ -78,7 +78,7 @@ pub use clock::Clock;
 pub use context::Context;
 pub use controllers::Controller;
 pub use identity::Identities;
-pub use settings::{Settings, SigningFiles};
+pub use settings::{Autoscaling, Settings, Signing, SigningFiles, Workers};
 
 const PORT: u16 = 10257;
 
@@ -96,10 +96,11 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let selected = controllers::selected(&args.controllers, &gates)?;
     client::queue::measure_by(metrics::Queues);
     let settings = args.settings()?;
-    let config = match &args.kubeconfig {
-        Some(path) => Config::from_kubeconfig(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
-        None => Config::in_cluster().context("no --kubeconfig was given")?,
-    };
+    let config = Config::for_daemon(args.master.as_deref(), args.kubeconfig.as_deref());
+    let config = config.with_context(|| match &args.kubeconfig {
+        Some(path) => format!("--kubeconfig {}", path.display()),
+        None => "no --kubeconfig was given".to_owned(),
+    })?;
     let client = Client::new(config.clone());
     let identities = if args.use_service_account_credentials {
         Identities::service_accounts(client.clone(), Client::new(config.without_credentials()))
@@ -107,9 +108,10 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         Identities::shared(client.clone())
     };
     let checks = Checks::new();
+    let access = args.serving.access()?;
     if let Some((listener, tls)) = args.serving.open(PORT)? {
         let checks = checks.clone();
-        tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, MetricsAccess::Certificate, shutdown.clone()));
+        tokio::spawn(daemon::endpoints::run(listener, Some(tls), checks, access, shutdown.clone()));
     }
     let leading = AtomicBool::new(false);
     let work = async {
@@ -152,12 +154,15 @@ pub async fn start(
 ) {
     let ctx = Context::new(identities, clock, settings, shutdown.clone());
     let mut tasks = JoinSet::new();
-    for controller in selected {
+    // All of them at once, as a cluster's start has them, may be much for a small API server.
+    let waits = std::iter::successors(Some(Duration::ZERO), |wait| Some(*wait + ctx.settings.start_interval));
+    for (controller, wait) in selected.into_iter().zip(waits) {
         let (ctx, name) = (Arc::clone(&ctx), controller.name);
         let panicked = Arc::new(AtomicBool::new(false));
         let seen = panicked.clone();
         checks.add(name, Scope::Live, move || if seen.load(Ordering::Relaxed) { Err("it panicked".into()) } else { Ok(()) });
         tasks.spawn(async move {
+            tokio::time::sleep(wait).await;
             tracing::debug!(controller = name, "starting");
             if AssertUnwindSafe((controller.run)(ctx)).catch_unwind().await.is_err() {
                 tracing::error!(controller = name, "panicked");

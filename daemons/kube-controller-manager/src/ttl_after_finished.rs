@@ -22,7 +22,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let q = queue.clone();
     jobs.subscribe(move |change| q.add(change.object().key()));
     let client = ctx.client(NAME);
-    client::controller::run(NAME, queue, 2, move |key| {
+    client::controller::run(NAME, queue, ctx.settings.workers.ttl_after_finished, move |key| {
         let (ctx, jobs, client) = (ctx.clone(), jobs.clone(), client.clone());
         async move { reconcile(&ctx, &jobs, &client, &key).await }
     })

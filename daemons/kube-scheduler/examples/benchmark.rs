@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube_scheduler::profile::Profile;
-use kube_scheduler::queue::Moment;
+use kube_scheduler::queue::{Moment, Queue};
 use kube_scheduler::random::Random;
 use kube_scheduler::scheduler::{Outcome, Scheduler};
 use kube_scheduler::testing::{PodBuilder, node, pod};
@@ -28,7 +28,7 @@ fn main() {
 }
 
 fn measure(workload: &str, nodes: usize, pods: usize, make: impl Fn(usize) -> PodBuilder) {
-    let mut scheduler = Scheduler::new(vec![Profile::standard()], Random::new(1));
+    let mut scheduler = Scheduler::new(vec![Profile::standard()], Queue::default(), Random::new(1));
     for n in 0..nodes {
         let node = node(&format!("n{n}")).cpu("32").label("zone", &format!("z{}", n % 3));
         scheduler.set_node(&node.build(), Moment::ZERO);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::ArgAction::Set;
+use daemon::feature_gates::parse_bool;
 use daemon::serving::ServingArgs;
 use daemon::{CommonArgs, Threads, run_main};
 
@@ -20,6 +22,15 @@ pub struct Args {
     /// Path to the kubeconfig with authorization and the API server's address. Without it: the pod's service account.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// The address of the API server, in place of the kubeconfig's.
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
+    /// Features to switch on or off (NAME=BOOL). Those that the scheduler does not know do nothing.
+    #[arg(long, value_delimiter = ',', value_name = "GATES")]
+    pub feature_gates: Vec<String>,
+    /// A pod that no node would do for is tried again after this time, whether anything changed or not.
+    #[arg(long, default_value = "5m0s", value_parser = duration, value_name = "DURATION")]
+    pub pod_max_in_unschedulable_pods_duration: Duration,
     /// Kubeconfig for delegated authentication. Accepted for upstream's manifests: the secure port knows client certificates only.
     #[arg(long, value_name = "FILE")]
     pub authentication_kubeconfig: Option<PathBuf>,
@@ -28,7 +39,7 @@ pub struct Args {
     pub authorization_kubeconfig: Option<PathBuf>,
     /// Start a leader election client and gain leadership before scheduling.
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true",
-          action = clap::ArgAction::Set)]
+          action = Set, value_parser = parse_bool)]
     pub leader_elect: bool,
     /// How long a silent leader keeps the lease.
     #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
@@ -45,6 +56,9 @@ pub struct Args {
     /// Name of the lease.
     #[arg(long, default_value = "kube-scheduler", value_name = "NAME")]
     pub leader_elect_resource_name: String,
+    /// Kind of the lock. Only leases.
+    #[arg(long, default_value = "leases", value_parser = ["leases"], value_name = "KIND")]
+    pub leader_elect_resource_lock: String,
     #[command(flatten)]
     pub serving: ServingArgs,
     #[command(flatten)]
@@ -53,6 +67,9 @@ pub struct Args {
 
 /// A Go duration of whole units, such as `15s` or `1m30s`.
 fn duration(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     let span: jiff::SignedDuration = text.parse().map_err(|e| format!("{e}"))?;
     Duration::try_from(span).map_err(|e| format!("{e}"))
 }
@@ -82,5 +99,6 @@ mod tests {
         assert!(args.leader_elect);
         assert_eq!(args.leader_elect_lease_duration, Duration::from_secs(90));
         assert!(!Args::try_parse_from(["kube-scheduler", "--leader-elect=false"]).unwrap().leader_elect);
+        assert_eq!(args.pod_max_in_unschedulable_pods_duration, crate::queue::UNSCHEDULABLE_MAX);
     }
 }

@@ -12,7 +12,7 @@ pub type Moment = Duration;
 /// The first pause after a failed attempt; it doubles with each.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 pub const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// A pod that waited this long is tried again without any event.
+/// A pod that waited this long is tried again without any event, unless the queue was told otherwise.
 pub const UNSCHEDULABLE_MAX: Duration = Duration::from_secs(5 * 60);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,17 +62,36 @@ pub struct Pending {
     pub gated: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     pods: HashMap<PodKey, Queued>,
     /// Most important first, then first come.
     active: BTreeSet<((i64, u64), PodKey)>,
     backoff: BTreeSet<(Moment, u64, PodKey)>,
     unschedulable: BTreeSet<(Moment, PodKey)>,
+    unschedulable_max: Duration,
     seq: u64,
 }
 
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new(UNSCHEDULABLE_MAX)
+    }
+}
+
 impl Queue {
+    /// Pods wait for an event no longer than `unschedulable_max`.
+    pub fn new(unschedulable_max: Duration) -> Self {
+        Self {
+            pods: HashMap::new(),
+            active: BTreeSet::new(),
+            backoff: BTreeSet::new(),
+            unschedulable: BTreeSet::new(),
+            unschedulable_max,
+            seq: 0,
+        }
+    }
+
     pub fn get(&self, key: &PodKey) -> Option<&Queued> {
         self.pods.get(key)
     }
@@ -168,7 +187,7 @@ impl Queue {
             self.activate(&key);
         }
         while let Some((since, key)) = self.unschedulable.first().cloned()
-            && since + UNSCHEDULABLE_MAX <= now
+            && since + self.unschedulable_max <= now
         {
             self.ready(&key, now);
         }
@@ -177,7 +196,7 @@ impl Queue {
     /// When `tick` has something to do next.
     pub fn next_tick(&self) -> Option<Moment> {
         let backoff = self.backoff.first().map(|(until, ..)| *until);
-        let unschedulable = self.unschedulable.first().map(|(since, _)| *since + UNSCHEDULABLE_MAX);
+        let unschedulable = self.unschedulable.first().map(|(since, _)| *since + self.unschedulable_max);
         [backoff, unschedulable].into_iter().flatten().min()
     }
 
@@ -295,6 +314,20 @@ mod tests {
         queue.tick(at(359));
         assert!(!queue.has_active());
         queue.tick(at(360));
+        assert!(queue.has_active());
+    }
+
+    #[test]
+    fn an_unschedulable_pod_waits_no_longer_than_the_queue_was_told() {
+        let mut queue = Queue::new(at(30));
+        let p = Arc::new(pod("a").info());
+        queue.set(&p, false, at(0));
+        queue.pop();
+        queue.failed(&p.key, BTreeSet::from(["NodeResourcesFit"]), at(0));
+        assert_eq!(queue.next_tick(), Some(at(30)));
+        queue.tick(at(29));
+        assert!(!queue.has_active());
+        queue.tick(at(30));
         assert!(queue.has_active());
     }
 

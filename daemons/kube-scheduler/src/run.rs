@@ -1,6 +1,8 @@
 //! The shell: informers in, bindings, conditions and events out.
 
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use api::Kind;
@@ -8,8 +10,9 @@ use api::core::{Namespace, Node, ObjectReference, PersistentVolume, PersistentVo
 use api::{apps, policy, storage};
 use client::events::{EventType, Recorder};
 use client::lease::{LeaseConfig, lead};
-use client::{Change, Client, DeleteParams, Informer, InformerConfig, ObjectKey, Patch, PatchParams};
-use daemon::endpoints::{self, MetricsAccess};
+use client::{Change, Client, Config, DeleteParams, Informer, InformerConfig, ObjectKey, Patch, PatchParams};
+use daemon::endpoints;
+use daemon::feature_gates::FeatureGates;
 use daemon::health::Checks;
 use daemon::metrics::{Counter, Gauge, Histogram, LATENCY_SECONDS};
 use daemon::{Shutdown, chain};
@@ -25,7 +28,7 @@ use crate::event::ClusterEvent;
 use crate::inbox::{Inbox, What};
 use crate::pod::{PodInfo, PodKey};
 use crate::profile::Profile;
-use crate::queue::Moment;
+use crate::queue::{Moment, Queue};
 use crate::random::Random;
 use crate::scheduler::{Nominate, Outcome, Scheduler};
 use crate::world::{Budget, Workload, WorkloadKind};
@@ -58,22 +61,30 @@ static VICTIMS: Counter = Counter::new("scheduler_preemption_victims_total", "Nu
 
 /// Runs the daemon until it is told to end.
 pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    let gates = FeatureGates::parse(&args.feature_gates).map_err(|why| anyhow::anyhow!("--feature-gates: {why}"))?;
+    if !gates.unknown().is_empty() {
+        tracing::info!(gates = gates.unknown().join(","), "these feature gates do nothing here");
+    }
     let config = match &args.config {
         Some(path) => Configuration::load(path).context("loading --config")?,
         None => Configuration::default(),
     };
-    let client = match args.kubeconfig.as_ref().or(config.kubeconfig.as_ref()) {
-        Some(path) => Client::from_kubeconfig(path).with_context(|| format!("reading {}", path.display()))?,
-        None => Client::in_cluster().context("no --kubeconfig, and not in a pod")?,
-    };
+    let kubeconfig = args.kubeconfig.as_ref().or(config.kubeconfig.as_ref());
+    let server = Config::for_daemon(args.master.as_deref(), kubeconfig.map(PathBuf::as_path));
+    let client = Client::new(server.with_context(|| match kubeconfig {
+        Some(path) => format!("reading {}", path.display()),
+        None => "no --kubeconfig, and not in a pod".to_owned(),
+    })?);
+    let access = args.serving.access()?;
     if let Some((listener, tls)) = args.serving.open(SECURE_PORT)? {
-        tokio::spawn(endpoints::run(listener, Some(tls), Checks::new(), MetricsAccess::Certificate, shutdown.clone()));
+        tokio::spawn(endpoints::run(listener, Some(tls), Checks::new(), access, shutdown.clone()));
     }
     let work = {
         let (client, shutdown) = (client.clone(), shutdown.clone());
+        let unschedulable_max = args.pod_max_in_unschedulable_pods_duration;
         async move {
             tokio::select! {
-                () = schedule(client, config.profiles, Random::from_system()) => {}
+                () = schedule(client, config.profiles, unschedulable_max, Random::from_system()) => {}
                 () = shutdown.requested() => {}
             }
         }
@@ -257,8 +268,9 @@ struct Bound {
     done: bool,
 }
 
-/// Schedules forever. Also what simulations run, on a client of an API server in the same process.
-pub async fn schedule(client: Client, profiles: Vec<Profile>, random: Random) {
+/// Schedules forever; what no node would do for is tried again after `unschedulable_max`. Also what simulations run, on a client
+/// of an API server in the same process.
+pub async fn schedule(client: Client, profiles: Vec<Profile>, unschedulable_max: Duration, random: Random) {
     let inbox = Inbox::default();
     let informers = Informers::start(&client, &inbox).await;
     let recorders = profiles.iter().map(|p| (p.name.clone(), Recorder::new(client.clone(), &p.name, None))).collect();
@@ -266,7 +278,7 @@ pub async fn schedule(client: Client, profiles: Vec<Profile>, random: Random) {
     let writer = Writer { client, recorders, ended, permits: Arc::new(Semaphore::new(WRITES_MAX)) };
     let started = Instant::now();
     let now = || started.elapsed();
-    let mut scheduler = Scheduler::new(profiles, random);
+    let mut scheduler = Scheduler::new(profiles, Queue::new(unschedulable_max), random);
     tracing::info!("scheduling");
     loop {
         for (what, key) in inbox.take() {

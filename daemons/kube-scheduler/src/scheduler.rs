@@ -73,13 +73,14 @@ pub struct Scheduler {
 }
 
 impl Scheduler {
-    pub fn new(profiles: Vec<Profile>, random: Random) -> Self {
+    /// `queue` is empty.
+    pub fn new(profiles: Vec<Profile>, queue: Queue, random: Random) -> Self {
         Self {
             profiles,
             random,
             world: World::default(),
             nodes: NodeTable::default(),
-            queue: Queue::default(),
+            queue,
             placed: HashMap::new(),
             nominated: Nominated::new(),
         }
@@ -293,7 +294,7 @@ mod tests {
     const NOW: Moment = Moment::ZERO;
 
     fn scheduler(nodes: impl IntoIterator<Item = NodeBuilder>) -> Scheduler {
-        let mut s = Scheduler::new(vec![Profile::standard()], Random::new(7));
+        let mut s = Scheduler::new(vec![Profile::standard()], Queue::default(), Random::new(7));
         nodes.into_iter().for_each(|n| s.set_node(&n.build(), NOW));
         s
     }

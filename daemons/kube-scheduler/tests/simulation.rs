@@ -9,6 +9,7 @@ use api::Kind;
 use api::core::{Node, Pod};
 use client::{Client, DeleteParams, ListParams, Patch, PatchParams};
 use kube_scheduler::config::Configuration;
+use kube_scheduler::queue::UNSCHEDULABLE_MAX;
 use kube_scheduler::random::Random;
 use kube_scheduler::testing::{NodeBuilder, PodBuilder, node, pod};
 use tokio::task::JoinHandle;
@@ -83,7 +84,7 @@ impl Drop for World {
 }
 
 async fn run(client: Client, seed: u64) {
-    kube_scheduler::schedule(client, Configuration::default().profiles, Random::new(seed)).await;
+    kube_scheduler::schedule(client, Configuration::default().profiles, UNSCHEDULABLE_MAX, Random::new(seed)).await;
 }
 
 fn node_of(pod: &Pod) -> &str {

@@ -182,6 +182,23 @@ impl Config {
         Ok(config)
     }
 
+    /// For a daemon: `kubeconfig` or, without one, the pod's service account; `master` is the server's address in place of the
+    /// kubeconfig's, and with no kubeconfig all there is (client-go's `BuildConfigFromFlags`).
+    pub fn for_daemon(master: Option<&str>, kubeconfig: Option<&Path>) -> Result<Self, ConfigError> {
+        match (kubeconfig, master) {
+            (Some(path), None) => Self::from_kubeconfig(path),
+            (Some(path), Some(master)) => Self::from_kubeconfig(path)?.with_server(master),
+            (None, Some(master)) => Self::new(&Cluster { server: master.to_owned(), ..Cluster::default() }, &User::default()),
+            (None, None) => Self::in_cluster(),
+        }
+    }
+
+    /// The same authority and credentials at another address.
+    fn with_server(self, server: &str) -> Result<Self, ConfigError> {
+        let (plain, host, port, path_prefix) = split_server(server)?;
+        Ok(Self { plain, host, port, path_prefix, ..self })
+    }
+
     /// The same server, as nobody: for those who bring credentials of their own.
     pub fn without_credentials(self) -> Self {
         Self { certificate: None, token: None, impersonation: Vec::new(), basic: None, ..self }
@@ -359,5 +376,14 @@ mod tests {
             let got = split_server(server).ok();
             assert_eq!(got.as_ref().map(|(_, h, p, x)| (h.as_str(), *p, x.as_str())), want, "{server}");
         }
+    }
+
+    #[test]
+    fn another_address_keeps_the_credentials() {
+        let config = Config::for_daemon(Some("https://10.0.0.1:6443/a"), None).unwrap();
+        assert_eq!(config.url(), "https://10.0.0.1:6443/a");
+        let config = config.with_credentials(Some("t".into()), None).with_server("https://[::1]").unwrap();
+        assert_eq!((config.url().as_str(), config.bearer().unwrap().as_deref()), ("https://[::1]:443", Some("t")));
+        assert!(Config::for_daemon(Some("10.0.0.1"), None).is_err());
     }
 }

@@ -32,6 +32,8 @@ impl FeatureGates {
         for item in items.iter().filter(|item| !item.is_empty()) {
             let (name, value) = item.split_once('=').ok_or_else(|| format!("missing bool value for {}", item.trim()))?;
             let (name, value) = (name.trim(), value.trim());
+            // A component may stand before the name; this one is the default.
+            let name = name.strip_prefix("kube:").unwrap_or(name);
             let on = parse_bool(value).map_err(|why| format!("invalid value of {name}={value}, err: {why}"))?;
             gates.insert(name.to_owned(), on);
         }
@@ -85,6 +87,7 @@ mod tests {
         check("", false);
         check("StorageVersionMigrator=true", true);
         check(" StorageVersionMigrator = T ", true);
+        check("kube:StorageVersionMigrator=true", true);
         check("AllBeta=true", true);
         check("AllAlpha=true", false);
         check("StorageVersionMigrator=false,AllBeta=true", false);

@@ -1,16 +1,16 @@
 //! How fast a number of replicas may change: stabilization windows and scaling policies. Pure.
 
+use std::time::Duration;
+
 use api::autoscaling::{HPAScalingRules, HorizontalPodAutoscalerBehavior};
 use api::jiff::Timestamp;
 
-use crate::clock::plus_seconds;
+use crate::clock::{minus, plus_seconds};
 
-/// `--horizontal-pod-autoscaler-downscale-stabilization`, by default.
-const DOWNSCALE_WINDOW_SECONDS: i32 = 300;
-/// No window and no period is longer: validation sees to it.
-const HISTORY_SECONDS_MAX: i64 = 3600;
-/// Looked at every quarter of a minute: more than an hour's worth is never kept.
-const HISTORY_LENGTH_MAX: usize = 512;
+/// No window and no period of a behavior is longer: validation sees to it.
+const HISTORY_MAX: Duration = Duration::from_secs(3600);
+/// An hour's worth, looked at each second.
+const HISTORY_LENGTH_MAX: usize = 4096;
 const UP_FACTOR: f64 = 2.0;
 const UP_AT_LEAST: f64 = 4.0;
 
@@ -32,7 +32,8 @@ impl History {
     }
 
     pub(super) fn scaled(&mut self, from: i32, to: i32, now: Timestamp) {
-        if to > from { push(&mut self.up, now, to - from) } else { push(&mut self.down, now, from - to) }
+        let (events, by) = if to > from { (&mut self.up, to - from) } else { (&mut self.down, from - to) };
+        push(events, now, by, HISTORY_MAX);
     }
 
     /// By how many replicas it changed within the last so many seconds.
@@ -47,8 +48,9 @@ impl History {
     }
 }
 
-fn push(events: &mut Vec<(Timestamp, i32)>, now: Timestamp, value: i32) {
-    let from = plus_seconds(now, -HISTORY_SECONDS_MAX);
+/// Remembers the value, and forgets those that are older than `kept`.
+fn push(events: &mut Vec<(Timestamp, i32)>, now: Timestamp, value: i32, kept: Duration) {
+    let from = minus(now, kept);
     events.retain(|(at, _)| *at > from);
     if events.len() >= HISTORY_LENGTH_MAX {
         events.remove(0);
@@ -75,21 +77,23 @@ pub(super) struct Bounds {
     pub(super) max: i32,
 }
 
+/// What limits the changes of an autoscaler's target.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) behavior: Option<&'a HorizontalPodAutoscalerBehavior>,
+    pub(super) bounds: Bounds,
+    /// The window for shrinking where the behavior names none.
+    pub(super) downscale_stabilization: Duration,
+}
+
 /// Remembers the proposal, and says what comes of it.
-pub(super) fn decide(
-    history: &mut History,
-    behavior: Option<&HorizontalPodAutoscalerBehavior>,
-    bounds: Bounds,
-    current: i32,
-    proposed: i32,
-    now: Timestamp,
-) -> Decision {
-    let (steady, why) = stabilize(history, behavior, current, proposed, now);
+pub(super) fn decide(history: &mut History, rules: &Rules<'_>, current: i32, proposed: i32, now: Timestamp) -> Decision {
+    let (steady, why) = stabilize(history, rules, current, proposed, now);
     let able = if steady == proposed { ("ReadyForNewScale", "recommended size matches current size") } else { why };
-    push(&mut history.recommendations, now, proposed);
-    let (replicas, limit) = match behavior {
-        None => by_default_rules(bounds, current, steady),
-        Some(behavior) => by_policies(history, behavior, bounds, current, steady, now),
+    push(&mut history.recommendations, now, proposed, HISTORY_MAX.max(rules.downscale_stabilization));
+    let (replicas, limit) = match rules.behavior {
+        None => by_default_rules(rules.bounds, current, steady),
+        Some(behavior) => by_policies(history, behavior, rules.bounds, current, steady, now),
     };
     Decision { replicas, able, limited: replicas != steady, limit }
 }
@@ -101,23 +105,20 @@ const UP_STABILIZED: Why =
 
 /// The recommendation that holds over the window: no larger than the least for growing, no smaller than the most for
 /// shrinking.
-fn stabilize(
-    history: &History,
-    behavior: Option<&HorizontalPodAutoscalerBehavior>,
-    current: i32,
-    proposed: i32,
-    now: Timestamp,
-) -> (i32, Why) {
-    let recent = |window: i32| {
-        let from = plus_seconds(now, -i64::from(window));
+fn stabilize(history: &History, rules: &Rules<'_>, current: i32, proposed: i32, now: Timestamp) -> (i32, Why) {
+    let recent = |window: Duration| {
+        let from = minus(now, window);
         history.recommendations.iter().filter(move |(at, _)| *at > from).map(|(_, n)| *n)
     };
-    let window = |rules: Option<&HPAScalingRules>, default| rules.and_then(|r| r.stabilization_window_seconds).unwrap_or(default);
-    let Some(behavior) = behavior else {
-        return (recent(DOWNSCALE_WINDOW_SECONDS).fold(proposed, i32::max), DOWN_STABILIZED);
+    let window = |rules: Option<&HPAScalingRules>, default| {
+        let seconds = rules.and_then(|r| r.stabilization_window_seconds).and_then(|s| u64::try_from(s).ok());
+        seconds.map_or(default, Duration::from_secs)
     };
-    let up = recent(window(behavior.scale_up.as_ref(), 0)).fold(proposed, i32::min);
-    let down = recent(window(behavior.scale_down.as_ref(), DOWNSCALE_WINDOW_SECONDS)).fold(proposed, i32::max);
+    let Some(behavior) = rules.behavior else {
+        return (recent(rules.downscale_stabilization).fold(proposed, i32::max), DOWN_STABILIZED);
+    };
+    let up = recent(window(behavior.scale_up.as_ref(), Duration::ZERO)).fold(proposed, i32::min);
+    let down = recent(window(behavior.scale_down.as_ref(), rules.downscale_stabilization)).fold(proposed, i32::max);
     (current.max(up).min(down), if proposed >= current { UP_STABILIZED } else { DOWN_STABILIZED })
 }
 
@@ -215,6 +216,10 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    fn rules(behavior: Option<&HorizontalPodAutoscalerBehavior>) -> Rules<'_> {
+        Rules { behavior, bounds: BOUNDS, downscale_stabilization: Duration::from_secs(300) }
+    }
+
     #[test]
     fn without_a_behavior() {
         for (current, proposed, want, reason) in [
@@ -224,7 +229,7 @@ mod tests {
             (30, 70, 50, "TooManyReplicas"),
             (5, 1, 2, "TooFewReplicas"),
         ] {
-            let got = decide(&mut History::default(), None, BOUNDS, current, proposed, at(1000));
+            let got = decide(&mut History::default(), &rules(None), current, proposed, at(1000));
             assert_eq!((got.replicas, got.limit.0), (want, reason), "{current} to {proposed}");
         }
     }
@@ -233,9 +238,25 @@ mod tests {
     fn shrinking_waits_for_five_minutes() {
         let mut history = History::default();
         history.begin(10, at(1000));
-        let got = decide(&mut history, None, BOUNDS, 10, 3, at(1100));
+        let got = decide(&mut history, &rules(None), 10, 3, at(1100));
         assert_eq!((got.replicas, got.able.0), (10, "ScaleDownStabilized"));
-        assert_eq!(decide(&mut history, None, BOUNDS, 10, 3, at(1301)).replicas, 3);
+        assert_eq!(decide(&mut history, &rules(None), 10, 3, at(1301)).replicas, 3);
+    }
+
+    #[test]
+    fn shrinking_waits_as_long_as_the_flag_says() {
+        let named = behavior(json!({"scaleDown": {"selectPolicy": "Max"}}));
+        for behavior in [None, Some(&named)] {
+            for (seconds, after, want) in [(0, 1, 3), (60, 59, 10), (60, 61, 3), (7200, 7000, 10), (7200, 7201, 3)] {
+                let rules = Rules { downscale_stabilization: Duration::from_secs(seconds), ..rules(behavior) };
+                let mut history = History::default();
+                history.begin(10, at(1000));
+                decide(&mut history, &rules, 10, 10, at(1000));
+                decide(&mut history, &rules, 10, 3, at(1000 + after / 2));
+                let got = decide(&mut history, &rules, 10, 3, at(1000 + after));
+                assert_eq!(got.replicas, want, "{seconds} {after}");
+            }
+        }
     }
 
     #[test]
@@ -243,10 +264,10 @@ mod tests {
         let b = behavior(json!({"scaleUp": {"stabilizationWindowSeconds": 60}, "scaleDown": {"stabilizationWindowSeconds": 0}}));
         let mut history = History::default();
         history.begin(5, at(1000));
-        let got = decide(&mut history, Some(&b), BOUNDS, 5, 8, at(1030));
+        let got = decide(&mut history, &rules(Some(&b)), 5, 8, at(1030));
         assert_eq!((got.replicas, got.able.0), (5, "ScaleUpStabilized"));
-        assert_eq!(decide(&mut history, Some(&b), BOUNDS, 5, 8, at(1061)).replicas, 8);
-        assert_eq!(decide(&mut history, Some(&b), BOUNDS, 8, 3, at(1062)).replicas, 3);
+        assert_eq!(decide(&mut history, &rules(Some(&b)), 5, 8, at(1061)).replicas, 8);
+        assert_eq!(decide(&mut history, &rules(Some(&b)), 8, 3, at(1062)).replicas, 3);
     }
 
     #[test]
@@ -257,14 +278,14 @@ mod tests {
                 {"type": "Percent", "value": 50, "periodSeconds": 60}, {"type": "Pods", "value": 3, "periodSeconds": 60}]},
         }));
         let mut history = History::default();
-        let got = decide(&mut history, Some(&b), BOUNDS, 10, 20, at(1000));
+        let got = decide(&mut history, &rules(Some(&b)), 10, 20, at(1000));
         assert_eq!((got.replicas, got.limit.0, got.limited), (12, "ScaleUpLimit", true));
         history.scaled(10, 12, at(1000));
-        assert_eq!(decide(&mut history, Some(&b), BOUNDS, 12, 20, at(1030)).replicas, 12, "two a minute");
-        assert_eq!(decide(&mut history, Some(&b), BOUNDS, 12, 20, at(1061)).replicas, 14);
-        let got = decide(&mut history, Some(&b), BOUNDS, 12, 2, at(2000));
+        assert_eq!(decide(&mut history, &rules(Some(&b)), 12, 20, at(1030)).replicas, 12, "two a minute");
+        assert_eq!(decide(&mut history, &rules(Some(&b)), 12, 20, at(1061)).replicas, 14);
+        let got = decide(&mut history, &rules(Some(&b)), 12, 2, at(2000));
         assert_eq!((got.replicas, got.limit.0), (9, "ScaleDownLimit"));
         let never = behavior(json!({"scaleDown": {"stabilizationWindowSeconds": 0, "selectPolicy": "Disabled"}}));
-        assert_eq!(decide(&mut history, Some(&never), BOUNDS, 12, 2, at(3000)).replicas, 12);
+        assert_eq!(decide(&mut history, &rules(Some(&never)), 12, 2, at(3000)).replicas, 12);
     }
 }

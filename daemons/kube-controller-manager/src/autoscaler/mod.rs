@@ -1,6 +1,6 @@
 //! horizontal-pod-autoscaler-controller: as many replicas as the metrics ask for.
 //!
-//! Metrics can't be watched: each autoscaler is looked at every quarter of a minute, as upstream does.
+//! Metrics can't be watched: each autoscaler is looked at every `--horizontal-pod-autoscaler-sync-period`, as upstream does.
 
 mod behavior;
 mod metrics;
@@ -11,7 +11,6 @@ mod status;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use api::Kind;
 use api::autoscaling::{HorizontalPodAutoscaler, MetricStatus};
@@ -22,10 +21,10 @@ use client::{Client, Informer, InformerConfig, ObjectKey};
 use machinery::quantity::Quantity;
 use machinery::selector::LabelSelector;
 
-use self::behavior::{Bounds, History};
+use self::behavior::{Bounds, History, Rules};
 use self::metrics::Metrics;
 use self::propose::{Failure, propose};
-use self::replicas::{Observed, Tolerance};
+use self::replicas::{Observed, Starting, Tolerance};
 use self::status::{ABLE_TO_SCALE, Draft, SCALING_ACTIVE, SCALING_LIMITED, measured};
 use crate::context::{Context, Events};
 use crate::error::{During, Error};
@@ -36,11 +35,6 @@ use crate::worker;
 
 pub(crate) const NAME: &str = "horizontal-pod-autoscaler-controller";
 const IDENTITY: &str = "horizontal-pod-autoscaler";
-/// `--horizontal-pod-autoscaler-sync-period`, by default.
-const PERIOD: Duration = Duration::from_secs(15);
-/// `--horizontal-pod-autoscaler-tolerance`, by default.
-const TOLERANCE: f64 = 0.1;
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let autoscalers = Informer::<HorizontalPodAutoscaler>::start(ctx.root(), InformerConfig::default());
@@ -61,7 +55,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         autoscalers,
         ctx,
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = controller.ctx.settings.workers.autoscalers;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {
@@ -110,7 +105,7 @@ impl Controller {
             let written = self.client.update_status(&after).await.during(|| format!("writing the status of {key}"))?;
             self.written.wrote(&key, &written);
         }
-        Ok(Outcome::Again(PERIOD))
+        Ok(Outcome::Again(self.ctx.settings.autoscaling.sync_period))
     }
 
     async fn autoscale(&self, key: &ObjectKey, autoscaler: &HorizontalPodAutoscaler, draft: &mut Draft) -> Result<(), Error> {
@@ -137,9 +132,13 @@ impl Controller {
                 Ok(outlook) => {
                     statuses = outlook.statuses;
                     let proposed = outlook.replicas;
-                    let decision = self.with_history(autoscaler, |history| {
-                        behavior::decide(history, spec.behavior.as_ref(), bounds, current, proposed, now)
-                    });
+                    let rules = Rules {
+                        behavior: spec.behavior.as_ref(),
+                        bounds,
+                        downscale_stabilization: self.ctx.settings.autoscaling.downscale_stabilization,
+                    };
+                    let decision =
+                        self.with_history(autoscaler, |history| behavior::decide(history, &rules, current, proposed, now));
                     draft.condition(ABLE_TO_SCALE, true, decision.able.0, decision.able.1);
                     draft.condition(SCALING_LIMITED, decision.limited, decision.limit.0, decision.limit.1);
                     let why = if proposed > current {
@@ -223,8 +222,17 @@ impl Controller {
         let pods: Vec<Pod> = pods.iter().filter(|p| selector.matches(&p.labels)).filter_map(client::informer::logged).collect();
         let resources = self.ctx.resources().borrow().clone();
         let metrics = Metrics { client: &self.client, resources: &resources, namespace: &key.namespace, pods: &scale.selector };
-        let observed =
-            Observed { current: scale.replicas, pods: &pods, tolerance: tolerance(autoscaler), now: self.ctx.clock.now() };
+        let autoscaling = &self.ctx.settings.autoscaling;
+        let observed = Observed {
+            current: scale.replicas,
+            pods: &pods,
+            tolerance: tolerance(autoscaler, autoscaling.tolerance),
+            starting: Starting {
+                cpu_initialization: autoscaling.cpu_initialization_period,
+                initial_readiness: autoscaling.initial_readiness_delay,
+            },
+            now: self.ctx.clock.now(),
+        };
         let specs = autoscaler.spec.metrics.as_deref().unwrap_or_default();
         let mut outlook = Outlook { replicas: 0, metric: String::new(), statuses: Vec::new() };
         let mut failures: Vec<Failure> = Vec::new();
@@ -261,11 +269,12 @@ impl Controller {
     }
 }
 
-fn tolerance(autoscaler: &HorizontalPodAutoscaler) -> Tolerance {
+/// What the autoscaler says of it; `default` where it says nothing.
+fn tolerance(autoscaler: &HorizontalPodAutoscaler, default: f64) -> Tolerance {
     let behavior = autoscaler.spec.behavior.as_ref();
     let given = |rules: Option<&api::autoscaling::HPAScalingRules>| {
         let quantity = rules.and_then(|r| r.tolerance.as_ref()).and_then(|q| Quantity::parse(&q.0).ok());
-        quantity.map_or(TOLERANCE, |q| q.as_f64())
+        quantity.map_or(default, |q| q.as_f64())
     };
     Tolerance { down: given(behavior.and_then(|b| b.scale_down.as_ref())), up: given(behavior.and_then(|b| b.scale_up.as_ref())) }
 }
@@ -282,8 +291,8 @@ mod tests {
             let spec = json!({"maxReplicas": 3, "scaleTargetRef": target, "behavior": behavior});
             HorizontalPodAutoscaler::decode_value(json!({"metadata": {"name": "web"}, "spec": spec})).unwrap()
         };
-        assert_eq!(tolerance(&autoscaler(json!(null))), Tolerance { down: 0.1, up: 0.1 });
+        assert_eq!(tolerance(&autoscaler(json!(null)), 0.1), Tolerance { down: 0.1, up: 0.1 });
         let given = autoscaler(json!({"scaleUp": {"tolerance": "50m"}}));
-        assert_eq!(tolerance(&given), Tolerance { down: 0.1, up: 0.05 });
+        assert_eq!(tolerance(&given, 0.2), Tolerance { down: 0.2, up: 0.05 });
     }
 }

@@ -112,15 +112,22 @@ fn by_number(observed: &Observed<'_>, scale: &Scale, usage: i64, target: &Metric
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::autoscaler::replicas::Tolerance;
+    use crate::autoscaler::replicas::{Starting, Tolerance};
     use api::jiff::Timestamp;
     use serde_json::json;
 
     #[test]
     fn targets_of_numbers() {
-        let observed =
-            Observed { current: 2, pods: &[], tolerance: Tolerance { down: 0.1, up: 0.1 }, now: Timestamp::UNIX_EPOCH };
+        let observed = Observed {
+            current: 2,
+            pods: &[],
+            tolerance: Tolerance { down: 0.1, up: 0.1 },
+            starting: Starting { cpu_initialization: Duration::ZERO, initial_readiness: Duration::ZERO },
+            now: Timestamp::UNIX_EPOCH,
+        };
         let scale = Scale {
             uid: String::new(),
             replicas: 2,

@@ -3,19 +3,15 @@
 //! Amounts are in thousandths, as the APIs of metrics are read.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use api::Kind;
 use api::core::{Container, Pod};
 use api::jiff::Timestamp;
 use machinery::quantity::Quantity;
 
-use crate::clock::plus_seconds;
+use crate::clock::{plus, plus_seconds};
 use crate::pod;
-
-/// A pod that has just started may burn more than it will need.
-const CPU_INITIALIZATION_SECONDS: i64 = 300;
-/// A pod that was never ready until then is taken to be starting.
-const INITIAL_READINESS_SECONDS: i64 = 30;
 
 /// What was measured of one pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,7 +68,17 @@ pub(super) struct Observed<'a> {
     pub(super) current: i32,
     pub(super) pods: &'a [Pod],
     pub(super) tolerance: Tolerance,
+    pub(super) starting: Starting,
     pub(super) now: Timestamp,
+}
+
+/// For how long after its start a pod is taken to be starting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Starting {
+    /// It may burn more CPU than it will need.
+    pub(super) cpu_initialization: Duration,
+    /// It was never ready until then.
+    pub(super) initial_readiness: Duration,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -92,7 +98,7 @@ fn group(observed: &Observed<'_>, samples: &Samples, is_cpu: bool) -> Groups {
             ("Failed", _) => _ = groups.ignored.insert(name),
             ("Pending", _) => _ = groups.unready.insert(name),
             (_, None) => _ = groups.missing.insert(name),
-            (_, Some(sample)) if is_cpu && is_starting(pod, sample, observed.now) => _ = groups.unready.insert(name),
+            (_, Some(sample)) if is_cpu && is_starting(pod, sample, observed) => _ = groups.unready.insert(name),
             _ => groups.ready += 1,
         }
     }
@@ -100,15 +106,15 @@ fn group(observed: &Observed<'_>, samples: &Samples, is_cpu: bool) -> Groups {
 }
 
 /// Whether a pod's CPU says nothing yet, because it starts.
-fn is_starting(pod: &Pod, sample: &Sample, now: Timestamp) -> bool {
+fn is_starting(pod: &Pod, sample: &Sample, observed: &Observed<'_>) -> bool {
     let started = pod.status.as_ref().and_then(|s| s.start_time.as_ref()).map(|t| t.0);
     let Some((ready, started)) = pod::condition(pod, "Ready").zip(started) else { return true };
     let since = ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |t| t.0);
     let unready = ready.status == "False";
-    if plus_seconds(started, CPU_INITIALIZATION_SECONDS) > now {
+    if plus(started, observed.starting.cpu_initialization) > observed.now {
         unready || sample.at < plus_seconds(since, sample.window_seconds)
     } else {
-        unready && plus_seconds(started, INITIAL_READINESS_SECONDS) > since
+        unready && plus(started, observed.starting.initial_readiness) > since
     }
 }
 
@@ -253,6 +259,8 @@ mod tests {
     use crate::pod::tests::{at, not_ready, running};
 
     const TOLERANCE: Tolerance = Tolerance { down: 0.1, up: 0.1 };
+    const STARTING: Starting =
+        Starting { cpu_initialization: Duration::from_secs(300), initial_readiness: Duration::from_secs(30) };
 
     fn pods(count: usize) -> Vec<Pod> {
         (0..count)
@@ -277,7 +285,7 @@ mod tests {
 
     fn observed(pods: &[Pod]) -> Observed<'_> {
         let current = i32::try_from(pods.len()).unwrap();
-        Observed { current, pods, tolerance: TOLERANCE, now: at(1000) }
+        Observed { current, pods, tolerance: TOLERANCE, starting: STARTING, now: at(1000) }
     }
 
     fn cpu(percent: i32) -> Target<'static> {
@@ -321,6 +329,15 @@ mod tests {
         pods[2].status.as_mut().unwrap().start_time = Some(time(at(900)));
         let got = by_pods(&observed(&pods), &samples(&[600, 600, 999]), cpu(50)).unwrap();
         assert_eq!((got.replicas, got.utilization), (3, Some(60)), "with the third idle nothing is to be done");
+        for condition in pods[2].status.as_mut().unwrap().conditions.iter_mut().flatten() {
+            condition.last_transition_time = Some(time(at(950)));
+        }
+        for (initialization, readiness, want) in [(300, 30, 3), (60, 60, 3), (60, 30, 5)] {
+            let seconds = Duration::from_secs;
+            let starting = Starting { cpu_initialization: seconds(initialization), initial_readiness: seconds(readiness) };
+            let got = by_pods(&Observed { starting, ..observed(&pods) }, &samples(&[600, 600, 999]), cpu(50)).unwrap();
+            assert_eq!(got.replicas, want, "{initialization} {readiness}");
+        }
         pods[1].status.as_mut().unwrap().phase = Some("Failed".into());
         let got = by_pods(&observed(&pods), &samples(&[600, 600]), cpu(20)).unwrap();
         assert_eq!(got.replicas, 3);

@@ -1,4 +1,4 @@
-//! certificatesigningrequest-signing-controller: signs what is approved, as the three signers of the cluster's authority.
+//! certificatesigningrequest-signing-controller: signs what is approved, as three signers, with one authority or one for each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,34 +15,34 @@ use super::policy;
 use crate::clock::time;
 use crate::context::Context;
 use crate::error::{During, Error};
-use crate::settings::SigningFiles;
+use crate::settings::{Signing, SigningFiles};
 
 pub(crate) const NAME: &str = "certificatesigningrequest-signing-controller";
 /// Shorter lives than this are not granted: certificates begin five minutes in the past.
 const DURATION_MIN: Duration = Duration::from_secs(600);
 
 pub(crate) async fn run(ctx: Arc<Context>) {
-    let Some(files) = ctx.settings.signing.clone() else {
+    if ctx.settings.signing == Signing::default() {
         tracing::info!(controller = NAME, "not started: --cluster-signing-cert-file is not given");
         return;
-    };
+    }
     let queue: Queue<String> = Queue::new();
     ctx.informers.csrs.synced().await;
     super::feed(&ctx.informers.csrs, &queue);
     let client = ctx.client(super::IDENTITY);
     client::controller::run(NAME, queue, 2, move |name| {
-        let (ctx, client, files) = (ctx.clone(), client.clone(), files.clone());
-        async move { reconcile(&ctx, &client, &files, &name).await }
+        let (ctx, client) = (ctx.clone(), client.clone());
+        async move { reconcile(&ctx, &client, &name).await }
     })
     .await;
 }
 
-async fn reconcile(ctx: &Context, client: &Client, files: &SigningFiles, name: &str) -> Result<Outcome, Error> {
+async fn reconcile(ctx: &Context, client: &Client, name: &str) -> Result<Outcome, Error> {
     let Some(cached) = ctx.informers.csrs.get("", name) else { return Ok(Outcome::Done) };
     let request = cached.parse()?;
-    if !is_ours(&request) {
+    let Some(files) = authority(&ctx.settings.signing, &request.spec.signer_name).filter(|_| is_due(&request)) else {
         return Ok(Outcome::Done);
-    }
+    };
     // Read each time: the authority may have been renewed, and requests are rare.
     let ca = Ca::load(&files.certificate, &files.key).map_err(|e| Error::Other(format!("the signing authority: {e}")))?;
     let Some(after) = decide(&request, &ca, ctx.settings.signing_duration, ctx.clock.now())? else {
@@ -52,13 +52,21 @@ async fn reconcile(ctx: &Context, client: &Client, files: &SigningFiles, name: &
     Ok(Outcome::Done)
 }
 
-fn is_ours(request: &CertificateSigningRequest) -> bool {
-    let ours = [policy::KUBELET_CLIENT, policy::KUBELET_SERVING, policy::CLIENT];
+/// The authority of a signer; `None`: not one of ours, or it was given none.
+fn authority<'a>(signing: &'a Signing, signer: &str) -> Option<&'a SigningFiles> {
+    match signer {
+        policy::KUBELET_CLIENT => signing.kubelet_client.as_ref(),
+        policy::KUBELET_SERVING => signing.kubelet_serving.as_ref(),
+        policy::CLIENT => signing.client.as_ref(),
+        _ => None,
+    }
+}
+
+fn is_due(request: &CertificateSigningRequest) -> bool {
     super::has_condition(request, "Approved")
         && !super::has_condition(request, "Denied")
         && !super::has_condition(request, "Failed")
         && !super::is_issued(request)
-        && ours.contains(&request.spec.signer_name.as_str())
 }
 
 /// The request with its certificate, or with the reason why it gets none.
@@ -138,7 +146,7 @@ mod tests {
         );
         assert!(certificate.client_auth && !certificate.server_auth && certificate.names_issuer(ca.certificate()));
         assert!(certificate.validity.not_after.duration_since(now) <= SignedDuration::from_secs(3600));
-        assert!(is_ours(&request) && !is_ours(&after));
+        assert!(is_due(&request) && !is_due(&after));
     }
 
     #[test]
@@ -148,7 +156,21 @@ mod tests {
         let request = approved(policy::KUBELET_SERVING, &["digital signature", "server auth"]);
         let after = decide(&request, &ca, Duration::from_secs(3600), now).unwrap().unwrap();
         assert!(crate::certificates::has_condition(&after, "Failed") && !crate::certificates::is_issued(&after));
-        assert!(!is_ours(&after));
+        assert!(!is_due(&after));
+    }
+
+    #[test]
+    fn who_signs_with_what() {
+        let files = |name: &str| Some(SigningFiles { certificate: name.into(), key: "k".into() });
+        let signing = Signing { kubelet_client: files("node"), kubelet_serving: None, client: files("user") };
+        for (signer, want) in [
+            (policy::KUBELET_CLIENT, files("node")),
+            (policy::KUBELET_SERVING, None),
+            (policy::CLIENT, files("user")),
+            ("example.com/own", None),
+        ] {
+            assert_eq!(authority(&signing, signer), want.as_ref(), "{signer}");
+        }
     }
 
     #[test]

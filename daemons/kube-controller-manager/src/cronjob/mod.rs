@@ -20,7 +20,6 @@ use crate::fence::Fence;
 use crate::{owner, worker};
 
 pub(crate) const NAME: &str = "cronjob-controller";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -46,7 +45,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         jobs,
         ctx,
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = controller.ctx.settings.workers.cron_jobs;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {

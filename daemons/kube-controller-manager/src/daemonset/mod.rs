@@ -30,7 +30,6 @@ use crate::{batch, claims, node, pod, selector, worker};
 
 pub(crate) const NAME: &str = "daemonset-controller";
 const IDENTITY: &str = "daemon-set-controller";
-const WORKERS: usize = 2;
 /// Failed pods of a node are replaced after a second, then two, four, … up to a quarter of an hour.
 const FAILED_BACKOFF: Duration = Duration::from_secs(1);
 const FAILED_BACKOFF_MAX: Duration = Duration::from_secs(15 * 60);
@@ -52,7 +51,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         failed: Mutex::default(),
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = ctx.settings.workers.daemon_sets;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 fn subscribe(ctx: &Context, queue: &Queue<ObjectKey>) {

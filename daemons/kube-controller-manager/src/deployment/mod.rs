@@ -24,7 +24,6 @@ use crate::follow::follow_owned;
 use crate::{claims, pod, worker};
 
 pub(crate) const NAME: &str = "deployment-controller";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -40,7 +39,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.replica_sets.synced().await;
     informers.pods.synced().await;
     controller.subscribe(&queue);
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = controller.ctx.settings.workers.deployments;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {

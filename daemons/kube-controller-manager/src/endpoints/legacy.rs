@@ -11,6 +11,7 @@ use client::controller::Outcome;
 use client::queue::Queue;
 use client::{Client, DeleteParams, ObjectKey};
 
+use super::batching::Batching;
 use super::selectors::Selectors;
 use crate::context::{Context, Events};
 use crate::error::{During, Error, GoneIsDone};
@@ -23,7 +24,6 @@ const COMPONENT: &str = "endpoint-controller";
 const MANAGED_BY_LABEL: &str = "endpoints.kubernetes.io/managed-by";
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 const ADDRESSES_MAX: usize = 1000;
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -31,7 +31,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.services.synced().await;
     informers.pods.synced().await;
     informers.endpoints.synced().await;
-    Selectors::feed(&informers.services, &informers.pods, &queue);
+    let batching = Batching::new(&queue, ctx.settings.endpoints_batch_period);
+    Selectors::feed(&informers.services, &informers.pods, &queue, batching);
     let q = queue.clone();
     informers.endpoints.subscribe(move |change| {
         if change.object().labels.get(MANAGED_BY_LABEL).is_some_and(|m| m == COMPONENT) {
@@ -44,7 +45,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         written: Fence::new(informers.endpoints.clone()),
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = ctx.settings.workers.endpoints;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {

@@ -12,6 +12,7 @@ use client::controller::Outcome;
 use client::queue::Queue;
 use client::{Cached, Change, ObjectKey};
 
+use super::batching::Batching;
 use super::slices::{self, Identity, Plan, Ports, Write, Writer, port_key, reuse};
 use super::{SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL};
 use crate::context::{BY_SERVICE, Context};
@@ -29,8 +30,6 @@ const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
 /// Annotations of the Endpoints alone.
 const OWN_ANNOTATIONS: [&str; 2] =
     ["endpoints.kubernetes.io/last-change-trigger-time", "kubectl.kubernetes.io/last-applied-configuration"];
-const ADDRESSES_PER_SUBSET_MAX: usize = 1000;
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -42,11 +41,11 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.endpoints.subscribe(move |change| q.add(change.object().key()));
     let q = queue.clone();
     informers.services.subscribe(move |change| q.add(change.object().key()));
-    let q = queue.clone();
+    let batching = Batching::new(&queue, ctx.settings.mirroring_batch_period);
     informers.endpoint_slices.subscribe(move |change| {
         let enqueue = |slice: &Cached<EndpointSlice>| {
             if let Some(name) = slice.labels.get(SERVICE_NAME_LABEL).filter(|_| is_mirror(slice)) {
-                q.add(ObjectKey::new(&slice.namespace, name));
+                batching.add(ObjectKey::new(&slice.namespace, name));
             }
         };
         enqueue(change.object());
@@ -62,7 +61,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         },
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = ctx.settings.workers.mirrored_slices;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 fn is_mirror(slice: &Cached<EndpointSlice>) -> bool {
@@ -88,7 +88,7 @@ impl Controller {
             self.writer.slices.forget(&key);
             return Ok(Outcome::Done);
         };
-        let (plan, notes) = decide(&endpoints, &existing);
+        let (plan, notes) = decide(&endpoints, &existing, self.ctx.settings.mirrored_addresses_max);
         for note in &notes {
             self.writer.events.note(&endpoints, note);
         }
@@ -114,9 +114,10 @@ struct Wanted {
     endpoints: BTreeMap<Identity, Endpoint>,
 }
 
-/// What of the slices is to be written and deleted: one for each family and set of ports.
-fn decide(endpoints: &Endpoints, existing: &[EndpointSlice]) -> (Plan, Vec<Note>) {
-    let (wanted, notes) = wanted(endpoints.subsets.as_deref().unwrap_or_default());
+/// What of the slices is to be written and deleted: one for each family and set of ports. Of a subset no more addresses than
+/// `addresses_max` are mirrored.
+fn decide(endpoints: &Endpoints, existing: &[EndpointSlice], addresses_max: usize) -> (Plan, Vec<Note>) {
+    let (wanted, notes) = wanted(endpoints.subsets.as_deref().unwrap_or_default(), addresses_max);
     let mut plan = Plan::default();
     let mut by_group: BTreeMap<(String, Ports), Vec<&EndpointSlice>> = BTreeMap::new();
     for slice in existing {
@@ -146,7 +147,7 @@ fn decide(endpoints: &Endpoints, existing: &[EndpointSlice]) -> (Plan, Vec<Note>
     (plan, notes)
 }
 
-fn wanted(subsets: &[EndpointSubset]) -> (BTreeMap<Group, Wanted>, Vec<Note>) {
+fn wanted(subsets: &[EndpointSubset], addresses_max: usize) -> (BTreeMap<Group, Wanted>, Vec<Note>) {
     let mut wanted: BTreeMap<Group, Wanted> = BTreeMap::new();
     let (mut invalid, mut skipped) = (0, 0);
     for subset in subsets {
@@ -156,7 +157,7 @@ fn wanted(subsets: &[EndpointSubset]) -> (BTreeMap<Group, Wanted>, Vec<Note>) {
         let not_ready = subset.not_ready_addresses.iter().flatten().map(|a| (a, false));
         let mut added = 0;
         for (address, ready) in ready.chain(not_ready) {
-            if added >= ADDRESSES_PER_SUBSET_MAX {
+            if added >= addresses_max {
                 skipped += 1;
                 continue;
             }
@@ -180,7 +181,7 @@ fn wanted(subsets: &[EndpointSubset]) -> (BTreeMap<Group, Wanted>, Vec<Note>) {
     }
     if skipped > 0 {
         let message = format!(
-            "A max of {ADDRESSES_PER_SUBSET_MAX} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses \
+            "A max of {addresses_max} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses \
              were skipped",
             skipped + invalid
         );
@@ -295,16 +296,16 @@ mod tests {
             (json!(null), &[]),
         ] {
             let e = endpoints(subsets);
-            let (plan, _) = decide(&e, &slices);
+            let (plan, _) = decide(&e, &slices, 1000);
             slices = obey(plan, slices);
             assert_eq!(shown(&slices), want);
-            assert_eq!(decide(&e, &slices).0, Plan::default(), "nothing is left to be done");
+            assert_eq!(decide(&e, &slices, 1000).0, Plan::default(), "nothing is left to be done");
         }
     }
 
     #[test]
     fn a_slice_carries_what_its_endpoints_carry() {
-        let (plan, notes) = decide(&endpoints(json!([{"addresses": [{"ip": "x"}, {"ip": "10.0.0.1"}]}])), &[]);
+        let (plan, notes) = decide(&endpoints(json!([{"addresses": [{"ip": "x"}, {"ip": "10.0.0.1"}]}])), &[], 1000);
         assert_eq!(notes[0].reason, "InvalidIPAddress");
         let [Write::Create(slice)] = plan.writes.as_slice() else { panic!("{plan:?}") };
         let labels = slice.metadata.labels.as_ref().unwrap();

@@ -1,6 +1,7 @@
 //! endpointslice-controller, endpoints-controller and endpointslice-mirroring-controller: which addresses stand behind a
 //! Service.
 
+mod batching;
 pub(crate) mod legacy;
 pub(crate) mod mirror;
 mod selectors;

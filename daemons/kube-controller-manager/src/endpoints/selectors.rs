@@ -7,6 +7,8 @@ use api::core::{Pod, Service};
 use client::queue::Queue;
 use client::{Change, Informer, ObjectKey};
 
+use super::batching::Batching;
+
 type Labels = BTreeMap<String, String>;
 
 /// Selectors by Service. Clones share them.
@@ -14,22 +16,21 @@ type Labels = BTreeMap<String, String>;
 pub(super) struct Selectors(Arc<Mutex<BTreeMap<ObjectKey, Labels>>>);
 
 impl Selectors {
-    /// Puts into `queue` each Service that changes, and each that a changed pod belongs to or belonged to.
-    pub(super) fn feed(services: &Informer<Service>, pods: &Informer<Pod>, queue: &Queue<ObjectKey>) {
+    /// Puts into `queue` each Service that changes, and into `batching` each that a changed pod belongs to or belonged to.
+    pub(super) fn feed(services: &Informer<Service>, pods: &Informer<Pod>, queue: &Queue<ObjectKey>, batching: Batching) {
         let selectors = Self::default();
         let (this, q) = (selectors.clone(), queue.clone());
         services.subscribe(move |change| {
             this.note(change);
             q.add(change.object().key());
         });
-        let q = queue.clone();
         pods.subscribe(move |change| {
             let pod = change.object();
-            selectors.matching(&pod.namespace, &pod.labels).into_iter().for_each(|s| q.add(s));
+            selectors.matching(&pod.namespace, &pod.labels).into_iter().for_each(|s| batching.add(s));
             if let Change::Updated { old, new } = change
                 && old.labels != new.labels
             {
-                selectors.matching(&old.namespace, &old.labels).into_iter().for_each(|s| q.add(s));
+                selectors.matching(&old.namespace, &old.labels).into_iter().for_each(|s| batching.add(s));
             }
         });
     }

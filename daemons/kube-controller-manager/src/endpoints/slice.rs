@@ -12,6 +12,7 @@ use client::ObjectKey;
 use client::controller::Outcome;
 use client::queue::Queue;
 
+use super::batching::Batching;
 use super::selectors::Selectors;
 use super::slices::{self, Identity, Plan, Ports, Write, Writer, port_key, reuse};
 use super::{HEADLESS_LABEL, SERVICE_NAME_LABEL, SLICE_MANAGED_BY_LABEL};
@@ -22,7 +23,6 @@ use crate::{pod, worker};
 
 pub(crate) const NAME: &str = "endpointslice-controller";
 const MANAGED_BY: &str = "endpointslice-controller.k8s.io";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -31,15 +31,15 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     informers.pods.synced().await;
     informers.nodes.synced().await;
     informers.endpoint_slices.synced().await;
-    Selectors::feed(&informers.services, &informers.pods, &queue);
-    let q = queue.clone();
+    let batching = Batching::new(&queue, ctx.settings.slices_batch_period);
+    Selectors::feed(&informers.services, &informers.pods, &queue, batching.clone());
     // Someone else's change of a slice is put right.
     informers.endpoint_slices.subscribe(move |change| {
         let slice = change.object();
         if slice.labels.get(SLICE_MANAGED_BY_LABEL).is_some_and(|m| m == MANAGED_BY)
             && let Some(service) = slice.labels.get(SERVICE_NAME_LABEL)
         {
-            q.add(ObjectKey::new(&slice.namespace, service));
+            batching.add(ObjectKey::new(&slice.namespace, service));
         }
     });
     let controller = Arc::new(Controller {
@@ -50,7 +50,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         },
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = ctx.settings.workers.endpoint_slices;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {

@@ -23,13 +23,16 @@ use crate::error::{During, Error, GoneIsDone};
 
 pub(crate) const NAME: &str = "garbage-collector-controller";
 pub(crate) const IDENTITY: &str = "generic-garbage-collector";
-const WORKERS: usize = 20;
 /// A resource that cannot be listed (its server is down) does not hold up the others for longer.
 const SYNC_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Deleted by age, and so many: not worth a watch.
 const IGNORED: [(&str, &str); 2] = [("", "events"), ("events.k8s.io", "events")];
 
 pub(crate) async fn run(ctx: Arc<Context>) {
+    if !ctx.settings.garbage_collector {
+        tracing::info!(controller = NAME, "not started: --enable-garbage-collector=false");
+        return;
+    }
     let queue: Queue<Work> = Queue::new();
     let resources = ctx.resources();
     let collector = Arc::new(Collector {
@@ -45,7 +48,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         return;
     }
     monitors.update().await;
-    let workers = client::controller::run(NAME, queue, WORKERS, move |work| {
+    let workers = client::controller::run(NAME, queue, ctx.settings.workers.garbage_collector, move |work| {
         let collector = collector.clone();
         async move { collector.work(work).await }
     });

@@ -28,7 +28,6 @@ use crate::pod_control::PodControl;
 use crate::{batch, claims, owner, selector, worker};
 
 pub(crate) const NAME: &str = "job-controller";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -57,7 +56,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         jobs,
         ctx,
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = controller.ctx.settings.workers.jobs;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 struct Controller {

@@ -21,7 +21,6 @@ use crate::error::{During, Error};
 
 pub(crate) const NAME: &str = "namespace-controller";
 const FINALIZER: &str = "kubernetes";
-const WORKERS: usize = 10;
 const REQUESTS_AT_ONCE: usize = 8;
 /// What waits for finalizers of other controllers is looked at again after this.
 const FINALIZERS_WAIT: Duration = Duration::from_secs(5);
@@ -48,7 +47,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         }
     });
     let client = ctx.client(NAME);
-    client::controller::run(NAME, queue, WORKERS, move |name| {
+    let workers = ctx.settings.workers.namespaces;
+    client::controller::run(NAME, queue, workers, move |name| {
         let controller = Controller { ctx: ctx.clone(), client: client.clone() };
         async move { controller.reconcile(&name).await }
     })

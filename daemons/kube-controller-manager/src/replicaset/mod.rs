@@ -23,19 +23,17 @@ use crate::follow::follow_owned;
 use crate::pod_control::PodControl;
 use crate::{batch, claims, owner, pod, worker};
 
-const WORKERS: usize = 5;
-
 /// Runs the ReplicaSet controller.
 pub(crate) async fn run_replica_sets(ctx: Arc<Context>) {
-    run(ctx.clone(), ctx.informers.replica_sets.clone()).await;
+    run(ctx.clone(), ctx.informers.replica_sets.clone(), ctx.settings.workers.replica_sets).await;
 }
 
 /// Runs the ReplicationController controller.
 pub(crate) async fn run_replication_controllers(ctx: Arc<Context>) {
-    run(ctx.clone(), ctx.informers.replication_controllers.clone()).await;
+    run(ctx.clone(), ctx.informers.replication_controllers.clone(), ctx.settings.workers.replication_controllers).await;
 }
 
-async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>) {
+async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>, workers: usize) {
     let queue: Queue<ObjectKey> = Queue::new();
     let (client, events) = (ctx.client(K::COMPONENT), ctx.events(K::COMPONENT, K::COMPONENT));
     let controller = Arc::new(Controller {
@@ -48,7 +46,7 @@ async fn run<K: ReplicaOwner>(ctx: Arc<Context>, owners: Informer<K>) {
     controller.owners.synced().await;
     controller.ctx.informers.pods.synced().await;
     controller.subscribe(&queue);
-    client::controller::run(K::CONTROLLER, queue, WORKERS, worker::of(controller, Controller::<K>::reconcile)).await;
+    client::controller::run(K::CONTROLLER, queue, workers, worker::of(controller, Controller::<K>::reconcile)).await;
 }
 
 struct Controller<K> {

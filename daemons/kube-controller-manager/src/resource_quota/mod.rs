@@ -1,4 +1,5 @@
-//! resourcequota-controller: counts what quotas limit, when something ends or changes, and all of it every five minutes.
+//! resourcequota-controller: counts what quotas limit, when something ends or changes, and all of it every
+//! `--resource-quota-sync-period`.
 //!
 //! The API server charges quotas as objects are written; what is given back, and what was charged for a write that then
 //! failed, only this controller finds out. Nothing is watched in a cluster without quotas.
@@ -23,9 +24,6 @@ use crate::discovery;
 use crate::error::{During, Error};
 
 pub(crate) const NAME: &str = "resourcequota-controller";
-const WORKERS: usize = 5;
-/// Upstream's `--resource-quota-sync-period`.
-const RESYNC: Duration = Duration::from_secs(300);
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let quotas = Informer::<ResourceQuota>::start(ctx.root(), InformerConfig::default());
@@ -49,7 +47,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
     let client = ctx.client(NAME);
     let workers = {
         let monitors = monitors.clone();
-        client::controller::run(NAME, queue.clone(), WORKERS, move |key| {
+        client::controller::run(NAME, queue.clone(), ctx.settings.workers.resource_quotas, move |key| {
             let (monitors, client) = (monitors.clone(), client.clone());
             async move { reconcile(&monitors, &client, &key).await }
         })
@@ -65,7 +63,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         }
     };
     let resync = async {
-        let mut interval = tokio::time::interval(RESYNC);
+        let mut interval = tokio::time::interval(ctx.settings.resource_quota_sync_period);
         loop {
             interval.tick().await;
             quotas.list().iter().for_each(|quota| queue.add(quota.key()));

@@ -28,7 +28,6 @@ use crate::revisions::{History, Revisions};
 use crate::{claims, history, selector, worker};
 
 pub(crate) const NAME: &str = "statefulset-controller";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -52,7 +51,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         sets,
         ctx: ctx.clone(),
     });
-    client::controller::run(NAME, queue, WORKERS, worker::of(controller, Controller::reconcile)).await;
+    let workers = ctx.settings.workers.stateful_sets;
+    client::controller::run(NAME, queue, workers, worker::of(controller, Controller::reconcile)).await;
 }
 
 fn selector_of(set: &StatefulSet) -> Option<LabelSelector> {

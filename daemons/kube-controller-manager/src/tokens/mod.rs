@@ -89,8 +89,9 @@ pub(crate) async fn run(ctx: Arc<Context>) {
             }
         }
     });
+    let workers = ctx.settings.workers.service_account_tokens;
     let controller = Arc::new(Controller { ctx, secrets, client, signer });
-    client::controller::run(NAME, queue, 2, crate::worker::of(controller, reconcile)).await;
+    client::controller::run(NAME, queue, workers, crate::worker::of(controller, reconcile)).await;
 }
 
 async fn reconcile(this: Arc<Controller>, key: Key) -> Result<Outcome, Error> {

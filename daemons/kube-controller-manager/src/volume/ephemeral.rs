@@ -17,7 +17,6 @@ use crate::event::Note;
 use crate::{owner, pod};
 
 pub(crate) const NAME: &str = "ephemeral-volume-controller";
-const WORKERS: usize = 5;
 
 pub(crate) async fn run(ctx: Arc<Context>) {
     let queue: Queue<ObjectKey> = Queue::new();
@@ -40,7 +39,8 @@ pub(crate) async fn run(ctx: Arc<Context>) {
         }
     });
     let (client, events) = (ctx.client(NAME), ctx.events(NAME, "ephemeral_volume"));
-    client::controller::run(NAME, queue, WORKERS, move |key| {
+    let workers = ctx.settings.workers.ephemeral_volumes;
+    client::controller::run(NAME, queue, workers, move |key| {
         let (ctx, client, events) = (ctx.clone(), client.clone(), events.clone());
         async move { reconcile(&ctx, &client, &events, &key).await }
     })

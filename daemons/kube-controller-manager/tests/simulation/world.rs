@@ -109,7 +109,8 @@ impl World {
         let dice = Dice::new(seed);
         let profiles = kube_scheduler::config::Configuration::default().profiles;
         let random = kube_scheduler::random::Random::new(seed);
-        let scheduler = tokio::spawn(kube_scheduler::schedule(client.clone(), profiles, random));
+        let unschedulable_max = kube_scheduler::queue::UNSCHEDULABLE_MAX;
+        let scheduler = tokio::spawn(kube_scheduler::schedule(client.clone(), profiles, unschedulable_max, random));
         let mut kubelets = Vec::new();
         for n in 0..nodes {
             let subnet = u8::try_from(n).expect("a few nodes");
