@@ -95,8 +95,8 @@ async fn decide(session: &Session, info: &Info, decision: &Decision, force: bool
 fn condition(object: &mut Value, decision: &Decision, force: bool, now: jiff::Timestamp) -> Result<bool> {
     let mut conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
     if conditions.iter().any(|condition| condition["type"] == decision.other) {
-        let (name, other, kind) = (meta::name(object), decision.other, decision.kind);
-        return Err(Error::message(format!("certificate signing request {name:?} is already {other}; cannot be {kind}")));
+        let (name, other) = (meta::name(object), decision.other);
+        return Err(Error::message(format!("certificate signing request {name:?} is already {other}")));
     }
     if conditions.iter().any(|condition| condition["type"] == decision.kind) {
         if !force {

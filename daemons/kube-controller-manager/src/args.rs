@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::ArgAction::Set;
+use daemon::duration;
 use daemon::feature_gates::parse_bool;
 use daemon::serving::ServingArgs;
 
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', default_value = "*", value_name = "LIST", allow_hyphen_values = true)]
     pub controllers: Vec<String>,
     /// The pause between starts of controllers.
-    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = duration::parse, value_name = "DURATION")]
     pub controller_start_interval: Duration,
     /// Features to switch on or off (NAME=BOOL). Those that no controller knows do nothing.
     #[arg(long, value_delimiter = ',', value_name = "GATES")]
@@ -93,17 +94,17 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub service_account_private_key_file: Option<PathBuf>,
     /// How long an auto-generated token in a Secret may be unused before it is refused, and then before it is deleted.
-    #[arg(long, default_value = "8760h0m0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration::parse, value_name = "DURATION")]
     pub legacy_service_account_token_clean_up_period: Duration,
 
     /// How often the health of nodes is looked at.
-    #[arg(long, default_value = "5s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "5s", value_parser = duration::parse, value_name = "DURATION")]
     pub node_monitor_period: Duration,
     /// How long a running node may be silent before it is marked unhealthy.
-    #[arg(long, default_value = "40s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "40s", value_parser = duration::parse, value_name = "DURATION")]
     pub node_monitor_grace_period: Duration,
     /// How long a starting node may be silent before it is marked unhealthy.
-    #[arg(long, default_value = "1m0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "1m0s", value_parser = duration::parse, value_name = "DURATION")]
     pub node_startup_grace_period: Duration,
     /// Nodes per second that are tainted for eviction when their zone is healthy.
     #[arg(long, default_value_t = 0.1, value_name = "RATE")]
@@ -127,13 +128,13 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1000), value_name = "COUNT")]
     pub mirroring_max_endpoints_per_subset: u16,
     /// How long after a pod's change its Services' Endpoints are written, so that changes come together.
-    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = duration::parse, value_name = "DURATION")]
     pub endpoint_updates_batch_period: Duration,
     /// The same for EndpointSlices.
-    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = duration::parse, value_name = "DURATION")]
     pub endpointslice_updates_batch_period: Duration,
     /// How long after another's change of a mirrored EndpointSlice it is put right.
-    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "0s", value_parser = duration::parse, value_name = "DURATION")]
     pub mirroring_endpointslice_updates_batch_period: Duration,
     /// Delete what has lost its owners.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true",
@@ -152,13 +153,13 @@ pub struct ElectionArgs {
           action = Set, value_parser = parse_bool)]
     pub leader_elect: bool,
     /// How long others wait after the leader's last renewal.
-    #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "15s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_lease_duration: Duration,
     /// How long the leader tries to renew before it gives up.
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_renew_deadline: Duration,
     /// Time between tries.
-    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "2s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_retry_period: Duration,
     /// Name of the Lease.
     #[arg(long, default_value = "kube-controller-manager", value_name = "NAME")]
@@ -171,38 +172,9 @@ pub struct ElectionArgs {
     pub leader_elect_resource_lock: String,
 }
 
-/// Durations as Go prints them: `8760h0m0s`, `1.5s`, `300ms`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration such as 1h30m or 5s");
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|i| *i > 0).ok_or_else(wrong)?;
-        let (number, tail) = rest.split_at(digits);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, next) = tail.split_at(unit_end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return Err(wrong()),
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        total += Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
-        rest = next;
-    }
-    if text.is_empty() { Err(wrong()) } else { Ok(total) }
-}
-
 /// A duration after which something comes again and again.
 pub(crate) fn period(text: &str) -> Result<Duration, String> {
-    duration(text).and_then(|period| if period.is_zero() { Err("must be greater than 0".to_owned()) } else { Ok(period) })
+    duration::parse(text).and_then(|period| if period.is_zero() { Err("must be greater than 0".to_owned()) } else { Ok(period) })
 }
 
 impl Args {
@@ -257,16 +229,6 @@ impl Args {
 mod tests {
     use super::*;
     use clap::Parser;
-
-    #[test]
-    fn durations() {
-        for (text, ms) in [("8760h0m0s", 31_536_000_000), ("1m30s", 90_000), ("1.5s", 1500), ("300ms", 300), ("0", 0)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "5", "s", "1x", "1h5", "-5s"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn the_flags_of_a_usual_manifest_are_taken() {

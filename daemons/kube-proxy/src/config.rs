@@ -270,13 +270,13 @@ fn through(field: &'static str, name: &str, ending: &str) -> Result<DetectLocalM
     Ok(DetectLocalMode::Fixed(LocalTraffic::Through(format!("{name}{ending}"))))
 }
 
+/// A duration; none where it is nothing or zero.
 fn duration(field: &'static str, text: &str) -> Result<Option<Duration>, ConfigError> {
-    if text.is_empty() || text == "0" || text == "0s" {
+    if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |message: String| ConfigError::Field { field, message };
-    let span: jiff::SignedDuration = text.parse().map_err(|_| wrong(format!("{text:?} is not a duration")))?;
-    Duration::try_from(span).map(Some).map_err(|_| wrong(format!("{text:?} is not a duration")))
+    let parsed = daemon::duration::parse(text).map_err(|message| ConfigError::Field { field, message })?;
+    Ok(Some(parsed).filter(|duration| !duration.is_zero()))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ArgAction::Set;
+use daemon::duration;
 use daemon::feature_gates::parse_bool;
 use daemon::serving::ServingArgs;
 use daemon::{CommonArgs, Threads, run_main};
@@ -29,7 +30,7 @@ pub struct Args {
     #[arg(long, value_delimiter = ',', value_name = "GATES")]
     pub feature_gates: Vec<String>,
     /// A pod that no node would do for is tried again after this time, whether anything changed or not.
-    #[arg(long, default_value = "5m0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "5m0s", value_parser = duration::parse, value_name = "DURATION")]
     pub pod_max_in_unschedulable_pods_duration: Duration,
     /// Kubeconfig for delegated authentication. Accepted for upstream's manifests: the secure port knows client certificates only.
     #[arg(long, value_name = "FILE")]
@@ -42,13 +43,13 @@ pub struct Args {
           action = Set, value_parser = parse_bool)]
     pub leader_elect: bool,
     /// How long a silent leader keeps the lease.
-    #[arg(long, default_value = "15s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "15s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_lease_duration: Duration,
     /// How long the leader tries to renew before it gives up.
-    #[arg(long, default_value = "10s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "10s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_renew_deadline: Duration,
     /// The pause between tries to acquire or renew the lease.
-    #[arg(long, default_value = "2s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "2s", value_parser = duration::parse, value_name = "DURATION")]
     pub leader_elect_retry_period: Duration,
     /// Namespace of the lease.
     #[arg(long, default_value = "kube-system", value_name = "NAMESPACE")]
@@ -63,15 +64,6 @@ pub struct Args {
     pub serving: ServingArgs,
     #[command(flatten)]
     pub common: CommonArgs,
-}
-
-/// A Go duration of whole units, such as `15s` or `1m30s`.
-fn duration(text: &str) -> Result<Duration, String> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let span: jiff::SignedDuration = text.parse().map_err(|e| format!("{e}"))?;
-    Duration::try_from(span).map_err(|e| format!("{e}"))
 }
 
 /// The program.

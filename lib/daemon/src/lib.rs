@@ -2,6 +2,7 @@
 //!
 //! A daemon's `main` parses its flags and calls [`run_main`]; everything that must behave alike in all of them is here.
 
+pub mod duration;
 pub mod endpoints;
 pub mod feature_gates;
 pub mod fields;

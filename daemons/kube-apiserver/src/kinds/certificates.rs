@@ -2,9 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use machinery::field::{FieldErrors, Path};
+use machinery::field::{FieldError, FieldErrors, Path};
 use machinery::{names, time};
 use serde_json::Value;
+use x509_parser::pem::Pem;
 
 use super::table::{AGE, Column, NAME, column};
 use super::validate;
@@ -13,6 +14,7 @@ use super::{Rules, Selectable};
 use crate::authn::user::User;
 
 const EXPIRATION_SECONDS_MIN: i64 = 600;
+const LEGACY_SIGNER: &str = "kubernetes.io/legacy-unknown";
 
 pub(super) struct CertificateSigningRequest;
 
@@ -58,39 +60,21 @@ impl Rules for CertificateSigningRequest {
         }
     }
 
-    fn validate(&self, request: &Value, errors: &mut FieldErrors) {
+    /// What is asked for never changes afterwards.
+    fn validate_new(&self, request: &Value, errors: &mut FieldErrors) {
         let spec = Path::new("spec");
         let encoded = text(request, "/spec/request");
-        let pem = STANDARD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-        if !pem.contains("-----BEGIN CERTIFICATE REQUEST-----") {
-            errors.invalid(&spec.child("request"), encoded, "PEM block type must be CERTIFICATE REQUEST");
+        if let Err(why) = signed_request(encoded) {
+            // As upstream shows bytes that are not there.
+            let shown = if encoded.is_empty() { Value::Null } else { encoded.into() };
+            errors.invalid(&spec.child("request"), shown, why);
         }
-        let usages = texts(request, "/spec/usages");
-        if usages.is_empty() {
-            errors.required(&spec.child("usages"), "");
-        }
-        for (index, usage) in usages.iter().enumerate() {
-            let path = spec.child("usages").index(index);
-            if !USAGES.contains(usage) {
-                errors.not_supported(&path, *usage, USAGES);
-            } else if usages[..index].contains(usage) {
-                errors.duplicate(&path, *usage);
-            }
-        }
-        let signer = text(request, "/spec/signerName");
-        let path = spec.child("signerName");
-        match signer.split_once('/') {
-            _ if signer.is_empty() => errors.required(&path, ""),
-            None => {
-                errors.invalid(&path, signer, "must be a fully qualified domain and path of the form 'example.com/signer-name'")
-            }
-            Some((domain, name)) => {
-                errors.invalid_each(&path, signer, names::dns1123_subdomain(domain));
-                errors.invalid_each(&path, signer, names::dns1123_subdomain(name));
-                if !domain.contains('.') {
-                    errors.invalid(&path, signer, "should be a domain with at least two segments separated by dots");
-                }
-            }
+        usages(&texts(request, "/spec/usages"), &spec.child("usages"), errors);
+        let (signer, path) = (text(request, "/spec/signerName"), spec.child("signerName"));
+        if signer == LEGACY_SIGNER {
+            errors.invalid(&path, signer, "the legacy signerName is not allowed via this API version");
+        } else {
+            signer_name(signer, &path, errors);
         }
         if let Some(seconds) = number(request, "/spec/expirationSeconds").filter(|s| *s < EXPIRATION_SECONDS_MIN) {
             let detail = "may not specify a duration less than 600 seconds (10 minutes)";
@@ -112,9 +96,15 @@ impl Rules for CertificateSigningRequest {
                 errors.forbidden(&Path::new("status").child("conditions"), detail);
             }
         }
-        if subresource == "status" && !text(old, "/status/certificate").is_empty() {
+        let (before, after) = (text(old, "/status/certificate"), text(new, "/status/certificate"));
+        if before != after {
             let path = Path::new("status").child("certificate");
-            validate::immutable(&new["status"]["certificate"], &old["status"]["certificate"], &path, errors);
+            if let Err(why) = certificates(after) {
+                errors.invalid(&path, "<certificate data>", why);
+            }
+            if !before.is_empty() {
+                errors.forbidden(&path, "updates may not modify existing certificate content");
+            }
         }
     }
 
@@ -176,6 +166,77 @@ const USAGES: &[&str] = &[
     "timestamping",
 ];
 
+/// A request in PEM whose signature is right: nobody asks for a certificate of a key that is not theirs.
+fn signed_request(encoded: &str) -> Result<(), String> {
+    let bytes = STANDARD.decode(encoded).unwrap_or_default();
+    let is_request =
+        Pem::iter_from_buffer(&bytes).next().and_then(Result::ok).is_some_and(|pem| pem.label == "CERTIFICATE REQUEST");
+    if !is_request {
+        return Err("PEM block type must be CERTIFICATE REQUEST".to_owned());
+    }
+    pki::Request::from_pem(&String::from_utf8_lossy(&bytes)).map(drop).map_err(|error| daemon::chain(&error))
+}
+
+/// Certificates in PEM and nothing else, or nothing at all.
+fn certificates(encoded: &str) -> Result<(), String> {
+    let bytes = STANDARD.decode(encoded).unwrap_or_default();
+    let mut count = 0;
+    for pem in Pem::iter_from_buffer(&bytes) {
+        let pem = pem.map_err(|error| error.to_string())?;
+        if pem.label != "CERTIFICATE" {
+            return Err(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", pem.label));
+        }
+        pem.parse_x509().map_err(|error| error.to_string())?;
+        count += 1;
+    }
+    if count == 0 && !encoded.is_empty() { Err("must contain at least one CERTIFICATE PEM block".to_owned()) } else { Ok(()) }
+}
+
+fn usages(usages: &[&str], path: &Path, errors: &mut FieldErrors) {
+    if usages.is_empty() {
+        errors.required(path, "");
+    }
+    for (index, usage) in usages.iter().enumerate().filter(|(_, usage)| !USAGES.contains(usage)) {
+        errors.not_supported(&path.index(index), *usage, USAGES);
+    }
+    for (index, usage) in usages.iter().enumerate().filter(|(index, usage)| usages[..*index].contains(usage)) {
+        errors.duplicate(&path.index(index), *usage);
+    }
+}
+
+/// `DOMAIN/NAME`, as upstream's `ValidateSignerName`.
+fn signer_name(signer: &str, path: &Path, errors: &mut FieldErrors) {
+    const SUBDOMAIN_MAX: usize = 253;
+    const LABEL_MAX: usize = 63;
+    // The name has room for a namespace and a name, and a dot between them.
+    const SIGNER_MAX: usize = SUBDOMAIN_MAX + 1 + (LABEL_MAX + 1 + SUBDOMAIN_MAX);
+    if signer.is_empty() {
+        return errors.required(path, "");
+    }
+    let Some((domain, name)) = signer.split_once('/').filter(|(_, name)| !name.contains('/')) else {
+        let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        return errors.invalid(path, signer, detail);
+    };
+    if domain.len() > SUBDOMAIN_MAX {
+        errors.push(FieldError::too_long(path, SUBDOMAIN_MAX));
+    }
+    // Of several wrong labels the first is told.
+    let labels = |segment: &str, wrong: fn(&str) -> Vec<String>, errors: &mut FieldErrors| {
+        let found = segment.split('.').map(|label| (label, wrong(label))).find(|(_, messages)| !messages.is_empty());
+        for (label, message) in found.into_iter().flat_map(|(label, messages)| messages.into_iter().map(move |m| (label, m))) {
+            errors.invalid(path, segment, format!("validating label {label:?}: {message}"));
+        }
+    };
+    labels(domain, names::dns1123_label, errors);
+    if !domain.contains('.') {
+        errors.invalid(path, domain, "should be a domain with at least two segments separated by dots");
+    }
+    labels(name, names::dns1123_subdomain, errors);
+    if signer.len() > SIGNER_MAX {
+        errors.push(FieldError::too_long(path, SIGNER_MAX));
+    }
+}
+
 fn conditions(request: &Value, errors: &mut FieldErrors) {
     let path = Path::new("status").child("conditions");
     let all = items(request, "/status/conditions");
@@ -216,4 +277,27 @@ fn condition(request: &Value) -> String {
         shown.push_str(",Issued");
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_signed_by_its_key() {
+        let key = pki::Key::generate().unwrap();
+        let profile = pki::Profile::client("ann", Some("dev"), jiff::SignedDuration::from_hours(1));
+        let pem = pki::Request::make(&profile, &key).unwrap();
+        assert_eq!(signed_request(&STANDARD.encode(&pem)), Ok(()));
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let mut der = STANDARD.decode(body).unwrap();
+        let name = der.windows(3).position(|bytes| bytes == b"ann").unwrap();
+        der[name..name + 3].copy_from_slice(b"eve");
+        let forged =
+            format!("-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n", STANDARD.encode(der));
+        assert!(signed_request(&STANDARD.encode(forged)).is_err());
+        for none in ["", "!", "AAAA"] {
+            assert_eq!(signed_request(none).unwrap_err(), "PEM block type must be CERTIFICATE REQUEST");
+        }
+    }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::duration;
 use crate::settings::{Signing, SigningFiles};
+use daemon::duration;
 
 /// One authority for all signers, or one for each.
 #[derive(Clone, Debug, clap::Args)]
@@ -40,7 +40,7 @@ pub struct SigningArgs {
     #[arg(long, value_name = "FILE")]
     pub cluster_signing_legacy_unknown_key_file: Option<PathBuf>,
     /// For how long certificates are signed at most, e.g. 8760h0m0s.
-    #[arg(long, default_value = "8760h0m0s", value_parser = duration, value_name = "DURATION")]
+    #[arg(long, default_value = "8760h0m0s", value_parser = duration::parse, value_name = "DURATION")]
     pub cluster_signing_duration: Duration,
 }
 

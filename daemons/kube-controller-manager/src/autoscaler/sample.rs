@@ -31,7 +31,7 @@ pub(super) fn of_resource(list: &Value, resource: &str, container: Option<&str>)
         }
         let values: Option<Vec<i64>> = asked.iter().map(|c| c["usage"].get(resource).map(amount)).collect();
         if let Some(values) = values.filter(|v| !v.is_empty()) {
-            let window = item["window"].as_str().and_then(|w| crate::args::duration(w).ok());
+            let window = item["window"].as_str().and_then(|w| daemon::duration::parse(w).ok());
             let window_seconds = window.and_then(|w| i64::try_from(w.as_secs()).ok()).unwrap_or(WINDOW_SECONDS);
             let sample = Sample { value: values.iter().sum(), at: at(&item["timestamp"]), window_seconds };
             samples.insert(name.to_owned(), sample);

@@ -42,7 +42,7 @@ impl Schedule {
     pub(super) fn parse(text: &str) -> Result<Self, NotASchedule> {
         let wrong = || NotASchedule(text.to_owned());
         if let Some(period) = text.trim().strip_prefix("@every ") {
-            let period = crate::args::duration(period.trim()).map_err(|_| wrong())?;
+            let period = daemon::duration::parse(period.trim()).map_err(|_| wrong())?;
             let seconds = i64::try_from(period.as_secs()).map_err(|_| wrong())?;
             return Ok(Self::Every(seconds.max(1)));
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::args::{duration, period};
+use daemon::duration;
+
+use crate::args::period;
 
 /// Values as upstream's flags have them; [`Default`] gives upstream's defaults.
 #[derive(Clone, Debug, PartialEq, clap::Args)]
@@ -13,7 +15,7 @@ pub struct Autoscaling {
     pub sync_period: Duration,
     /// Nothing is made smaller than what was recommended within this time.
     #[arg(id = "horizontal-pod-autoscaler-downscale-stabilization", long, default_value = "5m0s",
-          value_parser = duration, value_name = "DURATION")]
+          value_parser = duration::parse, value_name = "DURATION")]
     pub downscale_stabilization: Duration,
     /// A ratio of what is measured to what is wanted that is no farther from 1 changes nothing.
     #[arg(id = "horizontal-pod-autoscaler-tolerance", long, default_value_t = 0.1, value_parser = tolerance,
@@ -21,11 +23,11 @@ pub struct Autoscaling {
     pub tolerance: f64,
     /// For how long after a pod's start its CPU may be left out.
     #[arg(id = "horizontal-pod-autoscaler-cpu-initialization-period", long, default_value = "5m0s",
-          value_parser = duration, value_name = "DURATION")]
+          value_parser = duration::parse, value_name = "DURATION")]
     pub cpu_initialization_period: Duration,
     /// For how long after a pod's start a change of its readiness is taken to be its first.
     #[arg(id = "horizontal-pod-autoscaler-initial-readiness-delay", long, default_value = "30s",
-          value_parser = duration, value_name = "DURATION")]
+          value_parser = duration::parse, value_name = "DURATION")]
     pub initial_readiness_delay: Duration,
 }
 

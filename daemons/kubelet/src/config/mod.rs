@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use daemon::feature_gates::FeatureGates;
-use daemon::fields::parse_duration;
 use daemon::tls::TlsOffer;
 use daemon::tls_policy::TlsPolicy;
 
@@ -367,7 +366,7 @@ pub fn quantity(text: &str) -> Result<i64> {
 /// A Go duration: `10s`, `1h30m`, `100ms`. Zero and nothing mean the default.
 fn duration(text: Option<&str>, default: Duration, field: &str) -> Result<Duration> {
     let Some(text) = text.filter(|t| !t.is_empty()) else { return Ok(default) };
-    let parsed = parse_duration(text).with_context(|| format!("{field}: {text:?} is no duration"))?;
+    let parsed = daemon::duration::parse(text).map_err(|why| anyhow::anyhow!("{field}: {why}"))?;
     Ok(if parsed.is_zero() { default } else { parsed })
 }
 
