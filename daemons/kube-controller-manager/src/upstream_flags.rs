@@ -91,11 +91,6 @@ const ABSENT: &[Upstream] = &[
         takes: Takes::Text,
         why: "volumes are not recycled",
     },
-    Upstream {
-        names: &["unsupported-kube-api-over-localhost"],
-        takes: Takes::Only(&["false"]),
-        why: "the API server is the one that --kubeconfig or --master names",
-    },
 ];
 
 /// Of what happens without being asked for.

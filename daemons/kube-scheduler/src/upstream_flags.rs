@@ -11,11 +11,6 @@ const SCHEDULER: &[Upstream] = &[
         why: "the secure port is not reached through a front proxy",
     },
     Upstream {
-        names: &["unsupported-kube-api-over-localhost"],
-        takes: Takes::Only(&["false"]),
-        why: "the API server is the one that --kubeconfig or --master names",
-    },
-    Upstream {
         names: &["write-config-to"],
         takes: Takes::Nothing,
         why: "the configuration becomes profiles of plugins, and is not kept in the form of its file",
