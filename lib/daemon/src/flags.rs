@@ -6,7 +6,6 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::builder::PossibleValuesParser;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
@@ -123,7 +122,8 @@ pub(crate) fn add(mut command: Command, tables: &[&[Upstream]]) -> Command {
                     arg.num_args(1).allow_hyphen_values(true).value_parser(|text: &str| Ok::<_, String>(text.to_owned()))
                 }
                 Takes::Only(values) => {
-                    let arg = arg.value_parser(PossibleValuesParser::new(values.iter().copied()));
+                    let why = row.why;
+                    let arg = arg.value_parser(move |text: &str| one_of(values, text, why));
                     match values {
                         ["true"] | ["false"] => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
                         _ => arg.num_args(1),
@@ -143,6 +143,14 @@ pub(crate) fn add(mut command: Command, tables: &[&[Upstream]]) -> Command {
     taken.sort_unstable();
     let list = taken.iter().map(|name| format!("--{name}")).collect::<Vec<_>>().join(", ");
     command.after_help(format!("Taken as upstream's manifests give them, and without effect: {list}."))
+}
+
+fn one_of(values: &[&str], text: &str, why: &str) -> Result<String, String> {
+    if values.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let all = values.iter().map(|value| format!("{value:?}")).collect::<Vec<_>>().join(" or ");
+    Err(format!("only {all} is supported: {why}"))
 }
 
 /// The flags of the tables that were given, with the reasons why they change nothing.
@@ -213,7 +221,8 @@ mod tests {
         assert_eq!(parse("d --quick"), Ok(vec![quick]));
         assert_eq!(parse("d --quick=f --rate -1 --quick"), Ok(vec![quick, ("rate", "no rate")]));
         assert_eq!(parse("d --cache --cache=true"), Ok(vec![("cache", "there is always one")]));
-        assert!(parse("d --cache=false").unwrap_err().contains("invalid value 'false' for '--cache"));
+        let refused = parse("d --cache=false").unwrap_err();
+        assert!(refused.contains("only \"true\" is supported: there is always one"), "{refused}");
         assert!(parse("d --quick=maybe").unwrap_err().contains("strconv.ParseBool"));
         assert_eq!(parse("d --tunnel=x"), Err("--tunnel is not supported: there are no tunnels".to_owned()));
         assert!(parse("d --other").unwrap_err().contains("unexpected argument '--other'"));
